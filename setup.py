@@ -1,0 +1,58 @@
+"""Packaging of skill_fast (training) and shards (catalogue -> WebDataset tars)."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+TRAINING = [
+    "torch>=2.11",
+    "torchvision",
+    "timm>=1.0.20",
+    "deepspeed>=0.19.6",
+    "webdataset>=1.0",
+    "numpy>=2.0",
+    "nvidia-ml-py",
+    "pyarrow>=18",
+    "Pillow>=12.3",
+    "safetensors>=0.5",
+    "scikit-learn>=1.6",
+    "jaxtyping>=0.3",
+    "tyro>=1.0",
+    "rich>=13",
+    "PyYAML>=6",
+    "tensorboard",
+]
+# DALI has one wheel per CUDA major version and they exclude each other: SKILL_FAST_CUDA=12 at install time leaves out the 13 wheel.
+EXTRAS = {
+    "cuda12": ["nvidia-dali-cuda120>=2.0"],
+    "dev": ["pytest", "pytest-xdist", "hypothesis", "beartype", "ruff", "mypy", "import-linter", "types-PyYAML"],
+}
+
+
+def dali() -> list[str]:
+    import os
+
+    return [] if os.environ.get("SKILL_FAST_CUDA") == "12" else ["nvidia-dali-cuda130>=2.0"]
+
+
+setup(
+    name="skill_fast",
+    version="0.1.0",
+    description="Label-free design representations of products: GPU data loading and self-distillation of vision transformers",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11,<3.14",
+    packages=find_packages(include=["skill_fast", "skill_fast.*", "shards", "shards.*"]),
+    package_data={"skill_fast": ["data/recipes/*.yaml", "py.typed"], "shards": ["py.typed"]},
+    install_requires=TRAINING + dali(),
+    extras_require=EXTRAS,
+    entry_points={
+        "console_scripts": [
+            "skill-shards = shards.cli:main",
+            "skill-embed = skill_fast.evaluate.embed:main",
+            "skill-eval = skill_fast.evaluate.suite:main",
+            "skill-report = skill_fast.report.page:main",
+        ]
+    },
+)
