@@ -1,0 +1,1 @@
+"""centering: op.py is the contract, reference.py the definition."""

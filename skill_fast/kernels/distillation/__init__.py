@@ -1,0 +1,1 @@
+"""distillation: op.py is the contract, reference.py the definition."""

@@ -1,0 +1,1 @@
+"""ema: op.py is the contract, reference.py the definition."""
