@@ -1,0 +1,102 @@
+"""Backbones: any timm vision transformer by name. The one door to timm."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import timm
+import torch
+from torch import nn
+
+from skill_fast.errors import BadUsage
+
+
+@dataclass(frozen=True)
+class BackboneConfig:
+    """Which timm vision transformer, and what of it differs from its name; None keeps the name's own value."""
+
+    name: str = "vit_small_patch16_224"
+    image_size: int = 224
+    """Side of the global crop in pixels; positions are interpolated for other sizes."""
+    patch_size: int | None = None
+    embed_dim: int | None = None
+    depth: int | None = None
+    num_heads: int | None = None
+    drop_path: float = 0.1
+    """Stochastic depth of the student; the teacher has none."""
+    init: Literal["timm", "fan_in"] = "timm"
+    """fan_in: linear weights of the blocks at std 1 / sqrt(inputs); timm's 0.02 stalls below a width of about 200."""
+
+
+def build_backbone(config: BackboneConfig, *, drop_path: float | None = None, seed: int | None = None) -> nn.Module:
+    """Build the backbone with fresh weights, returning the class token of an image.
+
+    The module maps (B, 3, H, W) to (B, embed_dim) and takes every H and W that the patch size divides.
+    drop_path: overrides the configuration's, 0 for a teacher. seed: weights drawn from it, the global generator untouched.
+    Raises BadUsage for a name timm does not know, one that is not a vision transformer, or sizes that do not fit.
+    """
+    options: dict[str, Any] = {
+        key: value
+        for key in ("patch_size", "embed_dim", "depth", "num_heads")
+        if (value := getattr(config, key)) is not None
+    }
+    options |= {"img_size": config.image_size, "drop_path_rate": config.drop_path if drop_path is None else drop_path}
+    with torch.random.fork_rng(devices=[]):
+        if seed is not None:
+            torch.manual_seed(seed)
+        backbone = _create(config.name, options)
+        if config.init == "fan_in":
+            fan_in_init(backbone.blocks)
+    return backbone
+
+
+def _create(name: str, options: Mapping[str, Any]) -> nn.Module:
+    if name not in timm.list_models(module="vision_transformer"):
+        near = ", ".join(timm.list_models(f"*{name.split('_')[0]}*small*", module="vision_transformer")[:4])
+        raise BadUsage(
+            f"backbone '{name}' is not a vision transformer that timm knows",
+            allowed="timm.list_models(module='vision_transformer')" + (f", for example {near}" if near else ""),
+            change="--backbone.name NAME",
+        )
+    try:
+        return timm.create_model(
+            name, pretrained=False, num_classes=0, global_pool="token", dynamic_img_size=True, **options
+        )
+    except (AssertionError, ValueError, TypeError, RuntimeError) as error:
+        raise BadUsage(
+            f"backbone '{name}' can not be built with {dict(options)}: {error}",
+            allowed="a width that the number of heads divides, an image size that the patch size divides",
+            change="--backbone.image-size, --backbone.patch-size, --backbone.embed-dim, --backbone.num-heads",
+        ) from error
+
+
+def fan_in_init(module: nn.Module) -> None:
+    """Draw every linear weight below ``module`` from N(0, 1 / inputs), biases 0.
+
+    Keeps the variance of activations through layers of any width, where a fixed std of 0.02 fits widths near 2,500.
+    """
+    for layer in module.modules():
+        if isinstance(layer, nn.Linear):
+            nn.init.normal_(layer.weight, std=1 / math.sqrt(layer.in_features))
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+
+
+def patch_size_of(backbone: nn.Module) -> int:
+    """Side in pixels of the backbone's patches."""
+    return int(backbone.patch_embed.patch_size[0])  # type: ignore[union-attr, index]
+
+
+def check_resolution(backbone: nn.Module, size: int, name: str) -> None:
+    """Raise BadUsage unless the patch size divides a view group's crop size."""
+    patch = patch_size_of(backbone)
+    if size % patch:
+        lower, upper = size // patch * patch, (size // patch + 1) * patch
+        raise BadUsage(
+            f"{name} crops of {size} pixels can not be cut into patches of {patch}",
+            allowed=f"multiples of {patch}, for example {lower or upper} or {upper}",
+            change=f"--views.{name}-size {upper}",
+        )
