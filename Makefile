@@ -1,0 +1,37 @@
+# make train   set up and train the demo encoder        make test    set up and run every test
+# make check   ruff, mypy, import-linter                make clean   remove the virtual environment
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+ARGS ?=
+export OMP_NUM_THREADS ?= $(shell nproc 2>/dev/null || echo 2)
+
+.PHONY: train test check clean
+.DELETE_ON_ERROR:
+
+# One stamp per set of dependencies: a second `make` installs nothing.
+$(VENV)/train.stamp: setup.py
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -e .
+	touch $@
+
+$(VENV)/dev.stamp: setup.py constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev]' -c constraints.txt
+	touch $@ $(VENV)/train.stamp
+
+train: $(VENV)/train.stamp
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/deepspeed skill_fast/train.py --ds_config ds_configs/zero2.json $(ARGS)
+
+check: $(VENV)/dev.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+test: check
+	$(BIN)/python -m pytest -q -m "not gpu" $(ARGS)
+
+clean:
+	rm -rf $(VENV) build *.egg-info
