@@ -120,7 +120,7 @@ def _read_about(folder: Path) -> dict[str, Any]:
         known = {entry.name for entry in dataclasses.fields(BackboneConfig)}
         missing = {"backbone", "image_size", "resize", "mean", "std", "embed_dim", "seed"} - about.keys()
         strange = set(about.get("backbone", ())) - known
-    except (ValueError, AttributeError, TypeError) as error:
+    except (ValueError, AttributeError, TypeError, RecursionError) as error:
         raise BadData(f"'{path}' is not the JSON object it should be: {error}") from error
     if about.get("format") != "skill-encoder" or about.get("version") != 1 or missing or strange:
         raise BadData(

@@ -70,7 +70,7 @@ class MultiCrop(nn.Module):
         self.backbone = backbone
         self.head = head
 
-    def forward(self, *crops: Float[Tensor, "views batch 3 height width"]) -> Float[Tensor, "all_views batch prototypes"]:
+    def forward(self, *crops: Float[Tensor, "_ batch 3 _ _"]) -> Float[Tensor, "all_views batch prototypes"]:
         batch = crops[0].shape[1]
         features = torch.cat([self.backbone(group.flatten(0, 1)) for group in crops])
         return self.head(features).unflatten(0, (-1, batch))

@@ -90,13 +90,13 @@ def patch_size_of(backbone: nn.Module) -> int:
     return int(backbone.patch_embed.patch_size[0])  # type: ignore[union-attr, index]
 
 
-def check_resolution(backbone: nn.Module, size: int, name: str) -> None:
-    """Raise BadUsage unless the patch size divides a view group's crop size."""
+def check_resolution(backbone: nn.Module, size: int, name: str, option: str) -> None:
+    """Raise BadUsage unless the patch size divides a view group's crop size, which ``option`` sets."""
     patch = patch_size_of(backbone)
     if size % patch:
         lower, upper = size // patch * patch, (size // patch + 1) * patch
         raise BadUsage(
             f"{name} crops of {size} pixels can not be cut into patches of {patch}",
-            allowed=f"multiples of {patch}, for example {lower or upper} or {upper}",
-            change=f"--views.{name}-size {upper}",
+            allowed=f"multiples of {patch}, for example {f'{lower} or ' if lower else ''}{upper}",
+            change=f"{option} {upper}",
         )

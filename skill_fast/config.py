@@ -1,0 +1,143 @@
+"""The configuration of a run: one frozen dataclass of sections, read from the command line, saved as what ran.
+
+Precision, ZeRO stage, communication, batch and clipping are not here: the ds_config JSON owns them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import tyro
+import yaml
+
+from skill_fast.data.loader import LoaderConfig
+from skill_fast.engine.optimizer import OptimizerConfig
+from skill_fast.errors import BadUsage
+from skill_fast.methods.skill import SkillConfig, ViewsConfig
+from skill_fast.models.heads import HeadConfig
+from skill_fast.models.vit import BackboneConfig
+
+
+@dataclass(frozen=True)
+class DemoConfig:
+    """The drawn catalogue that a run without --data trains on."""
+
+    designs: int = 248
+    photo_side: int = 64
+    """Pixels."""
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Config:
+    """A training run."""
+
+    data: str = ""
+    """Folder of shards; empty draws the demo catalogue."""
+    out: str = ""
+    """Run folder; empty is runs/PRESET."""
+    epochs: float = 100.0
+    """Length of the run; an epoch shows every photograph once as x'."""
+    steps: int = 0
+    """Length of the run in optimizer steps; 0 leaves it to epochs."""
+    seed: int = 0
+    method: Literal["skill"] = "skill"
+    log_every: int = 10
+    """Steps between lines of metrics.jsonl."""
+    checkpoint_every: int = 500
+    """Steps between checkpoints; the last step always writes one."""
+    evaluate: bool = True
+    """Measure the encoder and its controls at the end."""
+    skill: SkillConfig = field(default_factory=SkillConfig)
+    views: ViewsConfig = field(default_factory=ViewsConfig)
+    backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    head: HeadConfig = field(default_factory=HeadConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    loader: LoaderConfig = field(default_factory=LoaderConfig)
+    demo: DemoConfig = field(default_factory=DemoConfig)
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command line: the run's configuration and what concerns only this start of it."""
+
+    config: Config
+    preset: str
+    ds_config: Path
+    fresh: bool
+    allow_change: bool
+
+
+def parse(arguments: Sequence[str], presets: dict[str, Config]) -> Command:
+    """Read a command line; the preset's values are the defaults of every other option.
+
+    Raises BadUsage for an unknown preset; an unknown or ill-typed option ends the process with exit code 2, as tyro does.
+    """
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first.add_argument("--preset", default="demo")
+    first.add_argument("--ds_config", "--ds-config", type=Path, default=Path("ds_configs/zero2.json"))
+    first.add_argument("--fresh", action="store_true")
+    first.add_argument("--allow_change", "--allow-change", action="store_true")
+    first.add_argument("--local_rank", "--local-rank", type=int, help=argparse.SUPPRESS)  # from DeepSpeed's launcher
+    known, rest = first.parse_known_args(arguments)
+    if known.preset not in presets:
+        raise BadUsage(
+            f"preset '{known.preset}' is not known", allowed=", ".join(presets), change="--preset NAME"
+        )
+    text = (
+        "Train an encoder. Before all other options: --preset {" + ",".join(presets) + "}, --ds_config FILE, "
+        "--fresh (throw away the run folder's checkpoints), --allow_change (resume although config or data changed)."
+    )
+    config = tyro.cli(Config, default=presets[known.preset], args=rest, description=text, prog="train.py")
+    if not config.out:
+        config = dataclasses.replace(config, out=f"runs/{known.preset}")
+    _check(config)
+    return Command(config, known.preset, known.ds_config, known.fresh, known.allow_change)
+
+
+def _check(config: Config) -> None:
+    positive = {"epochs": config.epochs, "log-every": config.log_every, "checkpoint-every": config.checkpoint_every}
+    for name, value in positive.items():
+        if value <= 0:
+            raise BadUsage(f"--{name} {value}", allowed="more than 0", change=f"--{name}")
+    if config.steps < 0:
+        raise BadUsage(f"--steps {config.steps}", allowed="0 (leave it to --epochs) or more", change="--steps")
+
+
+def as_dict(config: Config) -> dict[str, Any]:
+    """Plain nested dicts and lists, as they are saved and compared."""
+    return yaml.safe_load(yaml.safe_dump(_plain(dataclasses.asdict(config))))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(entry) for entry in value]
+    return value
+
+
+def save(path: Path, config: Config, ds_config: dict[str, Any]) -> None:
+    """Write config.yaml: every value that ran, and the ds_config under its own key."""
+    text = yaml.safe_dump({**as_dict(config), "ds_config": ds_config}, sort_keys=False)
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def cache_folder() -> Path:
+    """Where drawn catalogues are kept: $SKILL_FAST_CACHE, else skill_fast below the user's cache folder."""
+    named = os.environ.get("SKILL_FAST_CACHE")
+    if named:
+        return Path(named)
+    base = os.environ.get("XDG_CACHE_HOME") or (
+        Path.home() / ("Library/Caches" if sys.platform == "darwin" else ".cache")
+    )
+    return Path(base) / "skill_fast"

@@ -1,0 +1,145 @@
+"""SkiLL: self-distillation between two photographs of one product, under the product type's own augmentation.
+
+::
+
+    x', x'' = two photographs of one product
+    globals = G_h(A(x')), G_h(A(x''))          locals = c crops G_l(A(x'))
+    q = softmax((teacher(globals) - center) / teacher_temp)
+    p = softmax(student(globals, locals) / student_temp)
+    loss = mean cross-entropy of q and p over pairs of views
+    after an applied step:  teacher <- EMA of student,  center <- EMA of the teacher's mean logits
+
+Source: SkiLL, sections 3.2-3.3; head, center and temperatures are DINO's.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch import distributed as dist
+
+from skill_fast.data.views import GenericAugmentation, ViewGroup
+from skill_fast.errors import BadUsage
+from skill_fast.kernels import center_update, distillation_loss
+from skill_fast.models.heads import DistillationHead, HeadConfig, MultiCrop
+from skill_fast.models.vit import BackboneConfig, build_backbone, check_resolution
+
+
+@dataclass(frozen=True)
+class ViewsConfig:
+    """The crops of one sample; global crops are as large as ``backbone.image_size``."""
+
+    global_scale: tuple[float, float] = (0.4, 1.0)
+    """Share of the photograph's area."""
+    local_crops: int = 8
+    local_size: int = 96
+    local_scale: tuple[float, float] = (0.05, 0.4)
+    photographs: Literal["two", "one"] = "two"
+    """Global crops from two photographs of the product, or both from one: the ablation."""
+    generic: GenericAugmentation = field(default_factory=GenericAugmentation)
+
+
+@dataclass(frozen=True)
+class SkillConfig:
+    """The loss."""
+
+    pairs: Literal["dino", "cross_resolution"] = "dino"
+    student_temp: float = 0.1
+    center_momentum: float = 0.9
+
+
+class Skill:
+    """The method's networks, loss and state; ``student`` belongs to the engine, ``teacher`` follows it."""
+
+    def __init__(
+        self, config: SkillConfig, backbone: BackboneConfig, head: HeadConfig, views: ViewsConfig, *, seed: int
+    ) -> None:
+        self.config, self.views_config, self.image_size = config, views, backbone.image_size
+        if views.local_crops < 0 or (config.pairs == "cross_resolution" and views.local_crops == 0):
+            raise BadUsage(
+                f"{views.local_crops} local crops with pairs '{config.pairs}'",
+                allowed="0 or more; at least 1 for cross_resolution",
+                change="--views.local-crops",
+            )
+        self.student = MultiCrop(build_backbone(backbone, seed=seed), _head(backbone, head, seed))
+        check_resolution(self.student.backbone, backbone.image_size, "global", "--backbone.image-size")
+        check_resolution(self.student.backbone, views.local_size, "local", "--views.local-size")
+        self.teacher = MultiCrop(build_backbone(backbone, drop_path=0.0, seed=seed), copy.deepcopy(self.student.head))
+        self.teacher.requires_grad_(False)
+        self.center = torch.zeros(head.prototypes)
+        self._teacher_sum: Tensor | None = None
+        self._rows = 0
+        self._reduction: dist.Work | None = None
+
+    def views(self) -> tuple[ViewGroup, ...]:
+        """What the loader is asked for: the two global crops first."""
+        views = self.views_config
+        both = (0, 1) if views.photographs == "two" else (0, 0)
+        groups = [ViewGroup("global", both, self.image_size, views.global_scale, generic=views.generic)]
+        if views.local_crops:
+            local = (0,) * views.local_crops
+            groups.append(ViewGroup("local", local, views.local_size, views.local_scale, generic=views.generic))
+        return tuple(groups)
+
+    def to(self, device: torch.device) -> None:
+        """Move what the engine does not own."""
+        self.center = self.center.to(device)
+
+    def loss(
+        self, student: Callable[..., Tensor], crops: Mapping[str, Tensor], teacher_temp: float
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """One micro-batch's loss and, by name, device tensors to log.
+
+        crops: "global" [2, batch, 3, H, W], "local" [c, batch, 3, h, w], in the student's dtype. The teacher's column
+        sums add up over the micro-batches of a step.
+        """
+        with torch.no_grad():
+            teacher_logits = self.teacher(crops["global"])
+        student_logits = student(*(crops[name] for name in ("global", "local") if name in crops))
+        output = distillation_loss(
+            student_logits, teacher_logits, self.center, self.config.student_temp, teacher_temp, self.config.pairs
+        )
+        self._collect(output.teacher_sum, teacher_logits.shape[0] * teacher_logits.shape[1])
+        return output.loss, {
+            "loss": output.loss.detach(),
+            "teacher_entropy": output.teacher_entropy.detach(),
+            "kl": output.kl,
+        }
+
+    def _collect(self, teacher_sum: Tensor, rows: int) -> None:
+        self._teacher_sum = teacher_sum if self._teacher_sum is None else self._teacher_sum + teacher_sum
+        self._rows += rows
+
+    def reduce(self) -> None:
+        """Start summing the teacher's columns over the ranks, once a step; ``commit`` waits for it."""
+        if dist.is_initialized() and dist.get_world_size() > 1:
+            self._reduction = dist.all_reduce(self._teacher_sum, async_op=True)
+
+    def commit(self, applied: bool) -> None:
+        """Move the center if the optimizer step was applied; forget this step's sums either way."""
+        if self._reduction is not None:
+            self._reduction.wait()
+        if applied and self._teacher_sum is not None:
+            rows = self._rows * (dist.get_world_size() if self._reduction is not None else 1)
+            self.center = center_update(self.center, self._teacher_sum, rows, self.config.center_momentum)
+        self._teacher_sum, self._rows, self._reduction = None, 0, None
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """What a checkpoint must hold besides student and teacher."""
+        return {"center": self.center}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        self.center = state["center"].to(self.center.device)
+
+
+def _head(backbone: BackboneConfig, head: HeadConfig, seed: int) -> nn.Module:
+    with torch.device("meta"):
+        dim = build_backbone(backbone).num_features
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed + 1)
+        return DistillationHead(int(dim), head)  # type: ignore[arg-type]
