@@ -1,0 +1,103 @@
+"""The evaluators: each takes the product set and one embedding and yields (name, value), and knows nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from skill_fast.evaluate.color import color_entropy, usable_design_labels, why_no_color_entropy
+from skill_fast.evaluate.color_names import BASIC_NAMES, catalogue_color
+from skill_fast.evaluate.embed import product_means
+from skill_fast.evaluate.knn import knn_scores, why_not_scorable
+from skill_fast.evaluate.products import ProductSet, group_codes
+from skill_fast.evaluate.retrieval import RetrievalScore, same_design_other_color, same_product
+
+Value = tuple[str, float]
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """One embedding of a product set: images [images, D] as the embedder gave them, products [products, D] means."""
+
+    images: np.ndarray
+    products: np.ndarray
+
+
+@dataclass(frozen=True)
+class ColorLabels:
+    """What the colour entropy compares, over the evaluated products."""
+
+    names: np.ndarray
+    """[queries] str, "" where unknown."""
+    source: str
+    design: dict[str, np.ndarray]
+    """Usable design labels: pattern, variant_group -> [queries] str."""
+
+
+def knn_values(products: ProductSet, vectors: Vectors) -> Iterator[Value]:
+    """Accuracy, majority rate and counts of every attribute that can be scored."""
+    groups = group_codes(products.groups)
+    for name, score in knn_scores(vectors.products, products.attributes, groups, products.queries, products.bank):
+        for part, value in vars(score).items():
+            yield f"knn/{name}/{part}", value
+
+
+def retrieval_values(products: ProductSet, vectors: Vectors) -> Iterator[Value]:
+    """Recall and mAP of both retrievals over the evaluated split."""
+    asked = products.queries
+    photographs = np.isin(products.product_of_image, asked)
+    same = same_product(vectors.images[photographs], products.product_of_image[photographs])
+    other = same_design_other_color(
+        vectors.products[asked], products.groups[asked], products.attributes["color"][asked]
+    )
+    yield from _retrieval_parts("same_product", same)
+    yield from _retrieval_parts("other_color", other)
+
+
+def color_values(
+    products: ProductSet, vectors: Vectors, labels: ColorLabels, histograms: np.ndarray
+) -> Iterator[Value]:
+    """The colour entropy with its controls over the evaluated split; histograms [products, H] give its floor."""
+    asked = products.queries
+    result = color_entropy(vectors.products[asked], histograms[asked], labels.names, labels.design)
+    for name, value in result.items():
+        yield f"color/{name}", value
+
+
+def why_absent(products: ProductSet, labels: ColorLabels) -> dict[str, str]:
+    """What can not be scored on this data, whatever the embedding: attribute or task -> reason."""
+    reasons = {
+        f"knn/{name}": why_not_scorable(values, products.queries, products.bank)
+        for name, values in products.attributes.items()
+    }
+    reasons["color"] = why_no_color_entropy(labels.names, labels.design)
+    return {name: why for name, why in reasons.items() if why}
+
+
+def catalogue_colors(products: ProductSet) -> np.ndarray:
+    """[queries] str: the catalogue's colours of the evaluated products as one of about 20 names, "" where unknown."""
+    words = products.attributes["color"][products.queries]
+    named = {word: catalogue_color(word) for word in set(words.tolist())}
+    return np.array([named[word] for word in words.tolist()], dtype=str)
+
+
+def color_labels(products: ProductSet, shares: np.ndarray | None) -> ColorLabels:
+    """The catalogue's colour, else the dominant one of the product's photographs (shares [images, 11])."""
+    names, source, asked = catalogue_colors(products), "catalogue", products.queries
+    if shares is not None:
+        unknown = names == ""
+        dominant = product_means(shares, products.product_of_image)[asked].argmax(axis=1)
+        names = np.where(unknown, np.array(BASIC_NAMES)[dominant], names)
+        source = f"catalogue for {int((~unknown).sum())} products, photographs for {int(unknown.sum())}"
+    design = {"pattern": products.attributes["pattern"][asked], "variant_group": products.groups[asked]}
+    return ColorLabels(names, source, usable_design_labels(design))
+
+
+def _retrieval_parts(name: str, score: RetrievalScore | None) -> Iterator[Value]:
+    if score is not None:
+        yield from ((f"retrieval/{name}/recall@{k}", value) for k, value in score.recall.items())
+        yield f"retrieval/{name}/map", score.map
+        yield f"retrieval/{name}/queries", score.queries
+        yield f"retrieval/{name}/gallery", score.gallery

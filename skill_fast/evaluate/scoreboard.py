@@ -1,0 +1,97 @@
+"""An evaluation as two short tables: a row per embedding, the trained encoder first and its controls below it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+PLAIN_WIDTH = 120
+"""Columns where the output is no terminal."""
+
+Column = tuple[str, Callable[[Mapping[str, float]], str]]
+"""Heading, and a row's scores -> its cell."""
+
+
+def knn_columns(result: Mapping[str, Any]) -> Iterator[Column]:
+    """Accuracy per attribute; the heading bears what naming the most frequent class would reach."""
+    first: Mapping[str, float] = next(iter(result["rows"].values()), {})
+    for name in first:
+        if name.startswith("knn/") and name.endswith("/accuracy"):
+            attribute = name.removeprefix("knn/").removesuffix("/accuracy")
+            majority = _number(first, f"knn/{attribute}/majority")
+            yield f"{attribute}\n(most frequent {majority})", _cell(name)
+
+
+def retrieval_columns(result: Mapping[str, Any]) -> Iterator[Column]:
+    """Same product recall@1, same design in another colour recall@1 and @5."""
+    first: Mapping[str, float] = next(iter(result["rows"].values()), {})
+    for heading, name in (
+        ("same product\nR@1", "retrieval/same_product/recall@1"),
+        ("other colour\nR@1", "retrieval/other_color/recall@1"),
+        ("other colour\nR@5", "retrieval/other_color/recall@5"),
+    ):
+        if name in first:
+            yield heading, _cell(name)
+
+
+def color_columns(result: Mapping[str, Any]) -> Iterator[Column]:
+    """The entropy between its floor and its ceiling, and never without the purity of the same clusters."""
+    first: Mapping[str, float] = next(iter(result["rows"].values()), {})
+    if "color/clusters/mean" not in first:
+        return
+    yield "colour entropy\n(floor, ceiling)", _entropy_cell
+    for name in first:
+        if name.startswith("color/design/") and name.endswith("/purity"):
+            label = name.removeprefix("color/design/").removesuffix("/purity").replace("variant_group", "design")
+            yield f"{label} purity\n(by chance)", _purity_cell(name)
+
+
+def print_table(result: Mapping[str, Any], console: Console | None = None) -> None:
+    """Print what ``evaluate`` returned; scores that are absent are listed with their reasons."""
+    console = console or Console()
+    if not console.is_terminal:
+        console.width = max(console.width, PLAIN_WIDTH)
+    where = f"split {result['split']}: {result['products']} products, {result['photographs']} photographs"
+    knn = list(knn_columns(result))
+    others = [*retrieval_columns(result), *color_columns(result)]
+    if knn:
+        console.print(_table(f"kNN accuracy, k = {result['knn']['k']}, {result['protocol']}", knn, result["rows"]))
+    if others:
+        console.print(_table("Retrieval and colour", others, result["rows"]))
+    console.print(where, markup=False)
+    if any("entropy" in heading for heading, _ in others):
+        console.print(
+            "Colour entropy in nats: higher is more colour-agnostic, and worth what the purity beside it says."
+        )
+    for name, reason in result["absent"].items():
+        console.print(f"no {name}: {reason}", markup=False)
+
+
+def _table(title: str, columns: list[Column], rows: Mapping[str, Mapping[str, float]]) -> Table:
+    table = Table(title=title, title_justify="left")
+    table.add_column("embedding", no_wrap=True)
+    for heading, _ in columns:
+        table.add_column(heading, justify="right")
+    for name, scores in rows.items():
+        table.add_row(name, *(cell(scores) for _, cell in columns))
+    return table
+
+
+def _number(scores: Mapping[str, float], name: str) -> str:
+    return f"{scores[name]:.3f}" if name in scores else "-"
+
+
+def _cell(name: str) -> Callable[[Mapping[str, float]], str]:
+    return lambda scores: _number(scores, name)
+
+
+def _purity_cell(name: str) -> Callable[[Mapping[str, float]], str]:
+    return lambda scores: f"{_number(scores, name)} ({_number(scores, name + '_by_chance')})"
+
+
+def _entropy_cell(scores: Mapping[str, float]) -> str:
+    floor, ceiling = _number(scores, "color/floor/mean"), _number(scores, "color/ceiling/mean")
+    return f"{_number(scores, 'color/clusters/mean')} ({floor}, {ceiling})"

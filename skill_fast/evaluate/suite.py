@@ -1,0 +1,233 @@
+"""All scores of one run beside its controls, as a dictionary, a table and the command ``skill-eval``.
+
+Five embeddings go through the same evaluators: the trained encoder, the same encoder untrained, raw pixels, grey pixels
+and a colour histogram.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+
+from skill_fast.data.index import CatalogueIndex, open_index
+from skill_fast.errors import BadData, BadUsage, exit_with
+from skill_fast.evaluate.baselines import BASELINES
+from skill_fast.evaluate.color_names import basic_color_shares
+from skill_fast.evaluate.embed import BATCH_SIZE, Embedder, choose_device, embed_all, product_means, progress_bar
+from skill_fast.evaluate.evaluators import (
+    ColorLabels,
+    Value,
+    Vectors,
+    catalogue_colors,
+    color_labels,
+    color_values,
+    knn_values,
+    retrieval_values,
+    why_absent,
+)
+from skill_fast.evaluate.knn import NEIGHBORS, TEMPERATURE
+from skill_fast.evaluate.products import SPLITS, ProductSet, select_products
+from skill_fast.evaluate.scoreboard import print_table
+from skill_fast.models.encoder import Encoder, load_encoder
+
+TASKS = ("knn", "color", "retrieval")
+DOMINANT = "dominant colour"
+NO_QUERY = {
+    "retrieval/same_product": "no product has two photographs",
+    "retrieval/other_color": "no variant group has products in two colours",
+}
+
+
+def evaluate(
+    run_or_encoders: str | os.PathLike[str] | Mapping[str, Encoder],
+    data: str | os.PathLike[str] | CatalogueIndex,
+    tasks: Sequence[str] = TASKS,
+    *,
+    split: str | None = None,
+    batch_size: int = BATCH_SIZE,
+    device: torch.device | str | None = None,
+    threads: int | None = None,
+    done: Callable[[int, int], object] = lambda photographs, total: None,
+) -> dict[str, Any]:
+    """Score encoders and baselines side by side; the result is plain data, for JSON and ``print_table``.
+
+    run_or_encoders: a run folder (its encoder, trained and untrained) or row name -> encoder, all of one crop.
+    ``split`` None: the test split where there is one, else every product. ``done(photographs, total)`` per batch.
+    Result: ``rows`` (row name -> score name -> value), ``absent`` (score name -> reason), and what was measured how.
+    Raises BadUsage for unknown tasks or splits, BadData for runs and data sets that are none.
+    """
+    _check_tasks(tasks)
+    encoders = run_or_encoders if isinstance(run_or_encoders, Mapping) else load_rows(run_or_encoders)
+    index = data if isinstance(data, CatalogueIndex) else open_index(Path(data))
+    products = select_products(index, split)
+    device = choose_device(str(device) if device is not None else None)
+    started = time.perf_counter()
+    found = _embed(index, products, encoders, batch_size, device, threads, done)
+    embedded = time.perf_counter()
+    labels = color_labels(products, found.pop(DOMINANT, None))
+    rows, absent = _score(products, found, labels, tasks)
+    first = next(iter(encoders.values()))
+    return {
+        "format": "skill-evaluation",
+        "version": 1,
+        "run": "" if isinstance(run_or_encoders, Mapping) else str(run_or_encoders),
+        "step": first.about.get("step"),
+        "data": str(index.folder),
+        "dataset": index.fingerprint,
+        "split": products.split,
+        "protocol": products.protocol,
+        "products": len(products.queries),
+        "photographs": int(np.isin(products.product_of_image, products.queries).sum()),
+        "resize": first.resize,
+        "crop": first.image_size,
+        "knn": {"k": NEIGHBORS, "temperature": TEMPERATURE},
+        "color_source": labels.source,
+        "tasks": list(tasks),
+        "rows": rows,
+        "absent": absent,
+        "seconds": {"embedding": embedded - started, "scores": time.perf_counter() - embedded},
+    }
+
+
+def load_rows(run: str | os.PathLike[str]) -> dict[str, Encoder]:
+    """A run's encoder as it is and as it was before the first step."""
+    return {"trained": load_encoder(run), "untrained": load_encoder(run, untrained=True)}
+
+
+def _check_tasks(tasks: Sequence[str]) -> None:
+    unknown = [task for task in tasks if task not in TASKS]
+    if unknown or not tasks:
+        came = f"task {', '.join(repr(task) for task in unknown)} is not known" if unknown else "no task was named"
+        raise BadUsage(came, allowed=", ".join(TASKS), change="--tasks " + ",".join(TASKS))
+
+
+def _embed(
+    index: CatalogueIndex,
+    products: ProductSet,
+    encoders: Mapping[str, Encoder],
+    batch_size: int,
+    device: torch.device,
+    threads: int | None,
+    done: Callable[[int, int], object],
+) -> dict[str, np.ndarray]:
+    """Every embedder over every photograph, each photograph decoded once."""
+    crops = {(encoder.resize, encoder.image_size) for encoder in encoders.values()}
+    if len(crops) != 1:
+        raise BadUsage(f"encoders with {len(crops)} different crops", allowed="encoders of one image_size and resize")
+    resize, crop = crops.pop()
+    embedders: dict[str, Embedder] = {name: encoder.to(device).eval() for name, encoder in encoders.items()}
+    embedders |= BASELINES
+    if (catalogue_colors(products) == "").any():
+        embedders[DOMINANT] = basic_color_shares
+    total, seen = len(products.images), 0
+
+    def count(photographs: int) -> None:
+        nonlocal seen
+        seen += photographs
+        done(seen, total)
+
+    return embed_all(
+        index,
+        embedders,
+        products.images,
+        resize=resize,
+        crop=crop,
+        batch_size=batch_size,
+        device=device,
+        threads=threads,
+        done=count,
+    )
+
+
+def _score(
+    products: ProductSet, found: Mapping[str, np.ndarray], labels: ColorLabels, tasks: Sequence[str]
+) -> tuple[dict[str, dict[str, float]], dict[str, str]]:
+    of_image = products.product_of_image
+    vectors = {name: Vectors(images, product_means(images, of_image)) for name, images in found.items()}
+    histograms = vectors["colour histogram"].products
+    absent = {name: why for name, why in why_absent(products, labels).items() if name.split("/")[0] in tasks}
+    evaluators: dict[str, Callable[[Vectors], Iterator[Value]]] = {
+        "knn": lambda seen: knn_values(products, seen),
+        "color": lambda seen: color_values(products, seen, labels, histograms),
+        "retrieval": lambda seen: retrieval_values(products, seen),
+    }
+    chosen = [evaluators[task] for task in tasks if task not in absent]
+    rows = {name: dict(value for run in chosen for value in run(seen)) for name, seen in vectors.items()}
+    if "retrieval" in tasks:
+        measured = rows["colour histogram"]
+        absent |= {name: why for name, why in NO_QUERY.items() if f"{name}/map" not in measured}
+    return rows, absent
+
+
+def recorded_data(run: Path) -> str:
+    """The data folder that the run was trained on, from its config.yaml; raises BadUsage where none is recorded."""
+    path = run / "config.yaml"
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise BadData(f"'{path}' is not readable YAML: {error}", change="name the data with --data DIR") from error
+    data = config.get("data") if isinstance(config, dict) else None
+    if not isinstance(data, str) or not data:
+        raise BadUsage(f"'{path}' does not say which data the run was trained on", change="name it: --data DIR")
+    return data
+
+
+def write_json(path: Path, result: Mapping[str, Any]) -> None:
+    """Write a result under a temporary name, then put it in place."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """``skill-eval RUN --data DIR``; returns the exit code."""
+    return exit_with(lambda: _run(arguments))
+
+
+def _run(arguments: Sequence[str] | None) -> None:
+    parser = argparse.ArgumentParser(prog="skill-eval", description="Score a run beside its controls.")
+    parser.add_argument("run", metavar="RUN", type=Path, help="run folder with model.json and teacher.safetensors")
+    parser.add_argument("--data", metavar="DIR", help="folder of shards (default: the one the run was trained on)")
+    parser.add_argument("--tasks", default=",".join(TASKS), help="comma-separated: " + ", ".join(TASKS))
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the scores there too")
+    parser.add_argument("--split", help=", ".join(SPLITS) + " (default: test where there is one, else all)")
+    parser.add_argument("--batch-size", type=int, default=BATCH_SIZE)
+    parser.add_argument("--device", help="cpu, cuda or cuda:N (default: the GPU where there is one)")
+    options = parser.parse_args(arguments)
+    if options.batch_size < 1:
+        raise BadUsage(f"--batch-size {options.batch_size}", allowed="1 or more", change="--batch-size")
+    if options.json and not options.json.parent.is_dir():
+        raise BadUsage(f"the folder '{options.json.parent}' does not exist", change=f"mkdir -p {options.json.parent}")
+    tasks = [task.strip() for task in options.tasks.split(",") if task.strip()]
+    _check_tasks(tasks)
+    encoders = load_rows(options.run)
+    data = options.data or recorded_data(options.run)
+    with progress_bar() as progress:
+        line = progress.add_task("embedding", total=None)
+        result = evaluate(
+            encoders,
+            data,
+            tasks,
+            split=options.split,
+            batch_size=options.batch_size,
+            device=options.device,
+            done=lambda photographs, total: progress.update(line, completed=photographs, total=total),
+        )
+    result["run"] = str(options.run)
+    if options.json:
+        write_json(options.json, result)
+    print_table(result)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
