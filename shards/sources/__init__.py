@@ -1,0 +1,1 @@
+"""One adapter a catalogue: each parses rows or folders and yields products, and decides nothing else."""

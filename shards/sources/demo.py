@@ -7,14 +7,18 @@ a product are not aligned, and a design's colours are drawn independently of eve
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import TypeVar
 
 import numpy as np
 
+from shards.errors import BadUsage
 from shards.sources.drawing import Drawing, Light, Pose, Rgb, draw
 from shards.sources.patterns import PATTERNS, Cloth
-from shards.sources.product import Product
+from shards.sources.product import Catalogue, Product
 from shards.sources.silhouettes import BACKS, LENGTHS, NECKLINES, SILHOUETTES, SLEEVES, Shape
+
+Choice = TypeVar("Choice")
 
 COLORS: dict[str, Rgb] = {
     "black": (38, 38, 42),
@@ -40,7 +44,19 @@ PHOTOGRAPH_COUNTS = (3, 3, 3, 4, 4, 4, 4, 4, 5, 6)
 DETAIL_P = 0.45
 """Probability that a product's last photograph is a detail shot."""
 
-__all__ = ["COLORS", "draw", "luminance", "products"]
+__all__ = ["COLORS", "catalogue", "draw", "luminance", "products"]
+
+
+def catalogue(designs: int = 248, photo_side: int = 64, seed: int = 0) -> Catalogue:
+    """The drawn catalogue as a source; raises BadUsage where a number is out of range."""
+    for name, value, low, high in (("designs", designs, 1, 1_000_000), ("photo_side", photo_side, 16, 2048)):
+        if not low <= value <= high:
+            raise BadUsage(f"{name} is {value}", allowed=f"{low} to {high}")
+    if not 0 <= seed < 2**63:
+        raise BadUsage(f"seed is {seed}", allowed="0 to 2^63 - 1")
+    entries = list(products(designs, photo_side, seed))
+    images = sum(len(product.photographs) for product in entries)
+    return Catalogue(entries, images, {"designs": designs, "photo_side": photo_side, "seed": seed})
 
 
 def products(designs: int = 248, photo_side: int = 64, seed: int = 0) -> Iterator[Product]:
@@ -68,7 +84,6 @@ def products(designs: int = 248, photo_side: int = 64, seed: int = 0) -> Iterato
                 split="test" if held_out else "train",
                 attributes=_attributes(shape),
                 photographs=tuple(_photographs(rng, shape, cloth, base, second, photo_side)),
-                place=f"design {number}",
             )
 
 
@@ -95,7 +110,7 @@ def _between(rng: np.random.Generator, low: float, high: float) -> float:
     return round(float(rng.uniform(low, high)), 4)
 
 
-def _pick(rng: np.random.Generator, choices: tuple) -> object:
+def _pick(rng: np.random.Generator, choices: Sequence[Choice]) -> Choice:
     return choices[int(rng.integers(len(choices)))]
 
 

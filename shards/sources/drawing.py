@@ -90,7 +90,7 @@ def draw(drawing: Drawing) -> Image.Image:
     for channel in range(3):
         product = drawing.base[channel] * (s - m) + drawing.second[channel] * m + WOOD[channel] * w
         rgb[..., channel] = product * light + ground[..., channel] * (1 - coverage)
-    return Image.fromarray(np.clip(np.floor(rgb + 0.5), 0, 255).astype(np.uint8), "RGB")
+    return Image.fromarray(np.clip(np.floor(rgb + 0.5), 0, 255).astype(np.uint8))
 
 
 @lru_cache(maxsize=8)
@@ -147,9 +147,8 @@ def _masks(shape: Outline, pose: Pose, pixels: int) -> tuple[np.ndarray, np.ndar
 
 def _count(values: np.ndarray, samples: int) -> np.ndarray:
     """Sum of the samples of each pixel: [side * samples, side * samples] int -> [side, side] float32, exact."""
-    total = sum(values[row::samples] for row in range(samples))
-    total = sum(total[:, column::samples] for column in range(samples))
-    return total.astype(np.float32)
+    side = len(values) // samples
+    return values.reshape(side, samples, side, samples).sum(axis=(1, 3), dtype=np.int64).astype(np.float32)
 
 
 def _light(light: Light, side: int) -> np.ndarray:
@@ -168,7 +167,7 @@ def _ground(light: Light, coverage: np.ndarray) -> np.ndarray:
     ground = np.broadcast_to(np.array(light.ground, dtype=np.float32), (side, side, 3))
     darkness, dx, dy = light.shadow
     if darkness:
-        mask = Image.fromarray(np.floor(coverage * 255 + np.float32(0.5)).astype(np.uint8), "L")
+        mask = Image.fromarray(np.floor(coverage * 255 + np.float32(0.5)).astype(np.uint8))
         half = side / 2
         moved = mask.transform(mask.size, Image.Transform.AFFINE, (1, 0, -round(dx * half), 0, 1, -round(dy * half)))
         soft = np.asarray(moved.filter(ImageFilter.BoxBlur(max(1, side // 20))), dtype=np.float32)

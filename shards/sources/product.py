@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from shards.rejects import Reject
 from shards.sources.drawing import Drawing
 
 Photograph = Path | Drawing
@@ -25,5 +27,15 @@ class Product:
     """Products that differ in colour only share it."""
     split: str = "train"
     attributes: dict[str, Any] = field(default_factory=dict)
-    place: str = ""
-    """Where the catalogue names the product: a folder or a row, for messages."""
+    """Values that JSON can hold."""
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """An opened source: its products in order, mixed with the rows that could not be read as one."""
+
+    entries: Iterable[Product | Reject]
+    images: int
+    """Photographs to be seen, rejects included; for the time left."""
+    options: dict[str, int] = field(default_factory=dict)
+    """What beside the source itself decides its content, for dataset.json."""

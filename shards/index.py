@@ -1,0 +1,154 @@
+"""The tables beside the tars and dataset.json, the authority that is written last. See docs/shard_format.md."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from shards.errors import BadData
+from shards.writer import PARTIAL_SUFFIX, Shard
+
+FORMAT, VERSION = "skill-shards", 1
+DATASET = "dataset.json"
+IMAGES = pa.schema(
+    [
+        ("key", pa.string()),
+        ("view", pa.int32()),
+        ("shard", pa.int32()),
+        ("offset", pa.int64()),
+        ("size", pa.int64()),
+        ("crc32", pa.uint32()),
+        ("height", pa.int32()),
+        ("width", pa.int32()),
+    ]
+)
+PRODUCTS = pa.schema(
+    [
+        ("key", pa.string()),
+        ("product_id", pa.string()),
+        ("product_type", pa.string()),
+        ("color", pa.string()),
+        ("pattern", pa.string()),
+        ("variant_group", pa.string()),
+        ("split", pa.string()),
+        ("attributes", pa.string()),
+        ("first_image", pa.int64()),
+        ("images", pa.int32()),
+    ]
+)
+REJECTED = pa.schema(
+    [("product_id", pa.string()), ("image_path", pa.string()), ("reason", pa.string()), ("detail", pa.string())]
+)
+TABLES = {"images.parquet": IMAGES, "products.parquet": PRODUCTS, "rejected.parquet": REJECTED}
+ROW_GROUP = 65_536
+
+
+class TableWriter:
+    """Appends rows to one table, in bounded memory; the file takes its name when it is complete."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.path, self.schema = folder / name, TABLES[name]
+        self._partial = folder / (name + PARTIAL_SUFFIX)
+        self._writer = pq.ParquetWriter(self._partial, self.schema, compression="zstd")
+        self._rows: list[Sequence[Any]] = []
+        self.rows = 0
+
+    def add(self, *row: Any) -> None:
+        self._rows.append(row)
+        self.rows += 1
+        if len(self._rows) == ROW_GROUP:
+            self._flush()
+
+    def close(self) -> None:
+        self._flush()
+        self._writer.close()
+        sync(self._partial)
+        os.replace(self._partial, self.path)
+
+    def abandon(self) -> None:
+        self._writer.close()
+        self._partial.unlink(missing_ok=True)
+
+    def _flush(self) -> None:
+        columns = list(zip(*self._rows, strict=True)) or [()] * len(self.schema)
+        arrays = [pa.array(column, type=field.type) for column, field in zip(columns, self.schema, strict=True)]
+        self._writer.write_table(pa.Table.from_arrays(arrays, schema=self.schema))
+        self._rows = []
+
+
+def write_dataset(folder: Path, *, options: dict[str, Any], counts: dict[str, Any], shards: Sequence[Shard]) -> dict:
+    """Write dataset.json over finished shards and tables, atomically, and return it."""
+    dataset = {
+        "format": FORMAT,
+        "version": VERSION,
+        "options": options,
+        "counts": counts,
+        "shards": [asdict(shard) for shard in shards],
+        "tables": {name: describe(folder / name) for name in TABLES},
+        "fingerprint": fingerprint([asdict(shard) for shard in shards]),
+    }
+    partial = folder / (DATASET + PARTIAL_SUFFIX)
+    partial.write_text(json.dumps(dataset, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    sync(partial)
+    os.replace(partial, folder / DATASET)
+    sync(folder)
+    return dataset
+
+
+def read_dataset(folder: Path) -> dict:
+    """dataset.json as a dict; raises BadData where there is none or it is not one of this format and version."""
+    path = folder / DATASET
+    if not folder.is_dir():
+        raise BadData(
+            f"folder '{folder}' does not exist", allowed="a folder of shards", change="build one: skill-shards build"
+        )
+    if not path.is_file():
+        raise BadData(
+            f"'{folder}' holds no {DATASET}",
+            allowed="a folder that skill-shards build has finished",
+            change="run the same build again: it starts over",
+        )
+    try:
+        dataset = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise BadData(f"'{path}' is not JSON: {error}", change="build the shards again") from error
+    found = (dataset.get("format"), dataset.get("version")) if isinstance(dataset, dict) else (None, None)
+    if found != (FORMAT, VERSION):
+        raise BadData(
+            f"'{path}' has format {found[0]!r}, version {found[1]!r}",
+            allowed=f"format {FORMAT!r}, version {VERSION}",
+            change="build the shards with this version of skill-shards",
+        )
+    return dataset
+
+
+def fingerprint(shards: Iterable[dict[str, Any]]) -> str:
+    """sha256 over one line "name bytes sha256" a shard, each ended by a newline."""
+    lines = "".join(f"{shard['name']} {shard['bytes']} {shard['sha256']}\n" for shard in shards)
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def describe(path: Path) -> dict[str, Any]:
+    return {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
+
+
+def sha256_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sync(path: Path) -> None:
+    """Have the file system write a file or a folder's names to disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,41 @@
+"""What is left out of a data set, and why: a fixed list of reasons, so that counts can be compared between builds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+IMAGE_REASONS = (
+    "missing_file",
+    "unreadable",
+    "empty_file",
+    "too_large_file",
+    "not_an_image",
+    "too_many_pixels",
+    "truncated",
+    "undecodable",
+    "decoder_died",
+    "decoder_timeout",
+    "bad_row",
+    "outside_product",
+)
+"""A photograph, or a row that should have named one, that was seen and not written."""
+PRODUCT_REASONS = ("no_photographs", "no_good_photographs")
+"""A product that was seen and not written; it counts as no image."""
+
+
+class Rejected(Exception):
+    """One photograph can not be used; the build goes on."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason, self.detail = reason, detail
+
+
+@dataclass(frozen=True)
+class Reject:
+    """A line of rejected.parquet."""
+
+    product_id: str
+    image_path: str
+    reason: str
+    detail: str
