@@ -39,8 +39,8 @@ def load_ds_config(path: str | Path) -> dict[str, Any]:
     """Read and check a ds_config file.
 
     Raises BadUsage, always with the key to change and who owns it: missing or unreadable file, bad JSON (with its
-    line), a key given twice, unknown or refused keys, "auto", no ``train_batch_size``, ZeRO stage 3, two precisions at once,
-    masters that are not fp32.
+    line), a key given twice, unknown or refused keys, "auto", no ``train_batch_size``, ZeRO stage 3, two precisions,
+    master weights that are not fp32.
     """
     path = Path(path)
     try:

@@ -34,8 +34,8 @@ class ParamGroup:
 def param_groups(module: nn.Module, last_layer: Sequence[str] = (LAST_LAYER,)) -> list[ParamGroup]:
     """Split a module's trainable parameters into at most four groups; every one stands in exactly one of them.
 
-    No weight decay on biases, norms and whatever else has fewer than two dimensions. A parameter whose dotted name has a
-    component in ``last_layer`` goes to the last layer's group, so that ``freeze_last_layer`` can hold it still.
+    No weight decay on biases, norms and whatever else has fewer than two dimensions. A parameter whose name has a
+    dotted component in ``last_layer`` goes to the last layer's group, so that ``freeze_last_layer`` can hold it still.
     Order inside a group is the module's own; empty groups are left out. Source: DINO, main_dino.get_params_groups.
     """
     members: dict[str, list[tuple[str, nn.Parameter]]] = {

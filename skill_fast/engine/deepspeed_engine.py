@@ -1,0 +1,252 @@
+"""The door to DeepSpeed: process group, student, optimizer, ZeRO and precision behind a thin wrapper.
+
+DeepSpeed owns the student's weights and their update; this module adds what it leaves open: schedules written into the
+parameter groups, one answer to "was the step applied" for every stage, and where the fp32 masters lie.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from skill_fast.engine.ds_config import batch_layout, check_ds_config, load_ds_config, precision_of, stage_of
+from skill_fast.engine.flat_groups import FlatGroup, flatten_masters, zero_groups
+from skill_fast.engine.param_groups import LAST_LAYER, ParamGroup, param_groups
+from skill_fast.errors import BadUsage
+
+__all__ = ["Engine", "batch_layout", "build_engine", "check_ds_config", "init_distributed", "load_ds_config"]
+
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+
+
+def init_distributed(timeout_minutes: float = 10.0) -> tuple[int, int, torch.device]:
+    """Join the process group and return (rank, world_size, device).
+
+    Under the deepspeed launcher or torchrun the environment says who we are; started by plain python this is a world of
+    one, which needs no port. NCCL with a GPU, gloo without. Calling it again changes nothing.
+    """
+    _quiet_deepspeed()
+    launched = "RANK" in os.environ and "WORLD_SIZE" in os.environ
+    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+    device = torch.device("cuda", local_rank) if torch.cuda.is_available() else torch.device("cpu")
+    if device.type == "cuda":
+        if local_rank >= torch.cuda.device_count():
+            raise BadUsage(
+                f"local rank {local_rank} has no GPU",
+                allowed=f"up to {torch.cuda.device_count()} ranks on this machine",
+                change="the launcher's --num_gpus or --nproc-per-node",
+            )
+        torch.cuda.set_device(device)
+    if not dist.is_initialized():
+        backend = "nccl" if device.type == "cuda" else "gloo"
+        timeout = timedelta(minutes=timeout_minutes)
+        if launched:
+            dist.init_process_group(backend, timeout=timeout)
+        else:
+            os.environ.update(RANK="0", WORLD_SIZE="1", LOCAL_RANK="0")
+            dist.init_process_group(backend, timeout=timeout, store=dist.HashStore(), rank=0, world_size=1)
+    import deepspeed  # seconds to import: after the launch is known to be sound
+
+    if device.type == "cpu":
+        # Else DeepSpeed 0.19.8 compiles a shared-memory all-reduce (45 s of C++) that only inference uses.
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    with _only_warnings():
+        deepspeed.init_distributed(auto_mpi_discovery=False, verbose=False)
+    return dist.get_rank(), dist.get_world_size(), device
+
+
+class GuardedAdamW(torch.optim.AdamW):
+    """AdamW for fp32 without ZeRO, where DeepSpeed neither keeps the gradient norm nor skips a non-finite step.
+
+    ``step``: norm of all gradients; not finite -> nothing moves and ``overflow`` is True; else clip to ``max_norm`` and
+    update. DeepSpeed's engine reads ``overflow`` and ``_global_grad_norm`` exactly as from its own optimizers.
+    """
+
+    def __init__(self, groups: Sequence[dict[str, Any]], max_norm: float, **options: Any) -> None:
+        super().__init__(groups, **options)
+        self.max_norm = max_norm
+        self.overflow = False
+        self._global_grad_norm: Tensor | float = 0.0
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        params = [p for group in self.param_groups for p in group["params"] if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm([p.grad for p in params if p.grad is not None])
+        self._global_grad_norm = norm
+        self.overflow = not bool(torch.isfinite(norm))
+        if self.overflow:
+            return
+        if self.max_norm > 0:
+            torch.nn.utils.clip_grads_with_norm_(params, self.max_norm, norm)
+        super().step()
+
+
+class Engine:
+    """A student under DeepSpeed: ``loss = f(engine(batch)); engine.backward(loss); engine.step()``."""
+
+    def __init__(self, deepspeed_engine: Any, groups: Sequence[ParamGroup], ds_config: dict[str, Any]) -> None:
+        self.ds = deepspeed_engine
+        self.groups = tuple(groups)
+        self.ds_config = ds_config
+        self.stage = stage_of(ds_config)
+        self.precision = precision_of(ds_config)
+        self.dtype = DTYPES[self.precision]
+        self.device = torch.device(deepspeed_engine.device)
+        self.rank, self.world_size = dist.get_rank(), dist.get_world_size()
+        self.global_batch, self.micro_batch, self.micro_steps = batch_layout(ds_config, self.world_size)
+        self.module: nn.Module = deepspeed_engine.module
+        self._scale_to_undo = 1.0
+        """Stage 0 in fp16 leaves the loss scale in the gradient norm; every other optimizer takes it out."""
+        self.names = {param: name for name, param in self.module.named_parameters()}
+        self.flat_groups: list[FlatGroup] = self._find_masters()
+
+    def __call__(self, *inputs: Any, **named: Any) -> Any:
+        """The student's forward, under DeepSpeed's hooks."""
+        return self.ds(*inputs, **named)
+
+    def backward(self, loss: Tensor) -> None:
+        """Backward of a scalar loss; DeepSpeed divides by the accumulation steps, scales in fp16 and reduces."""
+        if self.precision == "fp16" and self.stage == 0:
+            # DeepSpeed 0.19.8 divides stage-0 fp16 gradients by the loss scale but never multiplies the loss by it.
+            self._scale_to_undo = self.ds.optimizer.loss_scale
+            loss = loss.float() * self._scale_to_undo
+        self.ds.backward(loss)
+
+    def step(self) -> None:
+        """Update the weights at an accumulation boundary; a step with non-finite gradients moves nothing."""
+        self.ds.step()
+
+    def step_was_applied(self) -> bool:
+        """Whether the latest ``step`` moved the weights: False between boundaries and after a non-finite gradient."""
+        return bool(self.ds.was_step_applied())
+
+    @property
+    def grad_norm(self) -> Tensor:
+        """[] fp32 on the device: norm of all gradients at the latest boundary, unscaled, before clipping."""
+        norm = torch.as_tensor(self.optimizer_wrapper._global_grad_norm, device=self.device)
+        return norm.detach().to(torch.float32) / self._scale_to_undo
+
+    @property
+    def optimizer_wrapper(self) -> Any:
+        """DeepSpeed's optimizer around ours (ours itself at stage 0 in fp32)."""
+        return self.ds.optimizer
+
+    def set_schedules(self, lr: float, weight_decay: float, freeze_last_layer: bool = False) -> None:
+        """Write this step's learning rate and weight decay into the parameter groups.
+
+        Weight decay reaches only groups that decay. ``freeze_last_layer`` gives the last layer's groups a learning rate
+        and a decay of 0; its moments go on averaging and its gradient still counts in the norm.
+        """
+        for group in self.optimizer_wrapper.param_groups:
+            frozen = freeze_last_layer and group["name"].startswith(LAST_LAYER)
+            group["lr"] = 0.0 if frozen else lr
+            group["weight_decay"] = weight_decay if group["decays"] and not frozen else 0.0
+
+    def _find_masters(self) -> list[FlatGroup]:
+        optimizer = self.ds.optimizer
+        if self.stage > 0:
+            return zero_groups(optimizer, self.rank)
+        params = [group.params for group in self.groups]
+        masters = params if self.precision == "fp32" else optimizer.fp32_groups
+        return flatten_masters(params, masters, self.rank, self.world_size)
+
+
+def build_engine(
+    model: nn.Module,
+    ds_config: dict[str, Any],
+    groups: Sequence[ParamGroup] | None = None,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
+) -> Engine:
+    """Hand a student to DeepSpeed, with AdamW over ``groups`` (``param_groups(model)`` unless given).
+
+    The model is cast to the dtype of the ds_config in place and moved to the device; in bf16 and fp16 its masters start
+    from the rounded weights (DeepSpeed casts first). Learning rate and weight decay are 0 until ``set_schedules``.
+    Raises BadUsage when DeepSpeed refuses the configuration or the device lacks the precision.
+    """
+    check_ds_config(ds_config)
+    _, world_size, device = init_distributed()
+    import deepspeed
+
+    groups = param_groups(model) if groups is None else groups
+    resolved, clip = _resolved(ds_config, world_size)
+    options = {"lr": 0.0, "betas": betas, "eps": eps, "fused": True}
+    if stage_of(ds_config) == 0 and precision_of(ds_config) == "fp32":
+        optimizer: torch.optim.Optimizer = GuardedAdamW([g.for_optimizer() for g in groups], max_norm=clip, **options)
+    else:
+        optimizer = torch.optim.AdamW([g.for_optimizer() for g in groups], **options)  # type: ignore[arg-type]
+    _check_device(precision_of(ds_config), device)
+    with _only_warnings():
+        _check_with_deepspeed(resolved)
+        ds_engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=resolved)
+    if stage_of(ds_config) == 0 and precision_of(ds_config) != "fp32":
+        # DeepSpeed 0.19.8 takes one step with zero gradients to allocate the moments: forget that it counted.
+        optimizer.state.clear()
+    return Engine(ds_engine, groups, ds_config)
+
+
+def _resolved(ds_config: dict[str, Any], world_size: int) -> tuple[dict[str, Any], float]:
+    """The configuration as DeepSpeed gets it, and the clipping norm (which fp32 at stage 0 carries out itself)."""
+    batch, micro_batch, micro_steps = batch_layout(ds_config, world_size)
+    resolved = copy.deepcopy(ds_config)
+    resolved["train_batch_size"] = batch
+    resolved["train_micro_batch_size_per_gpu"] = micro_batch
+    resolved["gradient_accumulation_steps"] = micro_steps
+    clip = float(resolved.get("gradient_clipping", 0.0))
+    if stage_of(ds_config) == 0 and precision_of(ds_config) == "fp32":
+        resolved["gradient_clipping"] = 0.0
+    return resolved, clip
+
+
+def _check_with_deepspeed(config: dict[str, Any]) -> None:
+    from deepspeed.runtime.config import DeepSpeedConfig, DeepSpeedConfigError
+
+    try:
+        DeepSpeedConfig(copy.deepcopy(config))
+    except (
+        ValueError,
+        AssertionError,
+        DeepSpeedConfigError,
+        TypeError,
+        KeyError,
+    ) as error:  # pydantic's is a ValueError
+        raise BadUsage(
+            f"DeepSpeed refuses the ds_config: {error}",
+            allowed="see ds_configs/README.md and DeepSpeed's configuration reference",
+            change="the key that the message names (the ds_config owns it)",
+        ) from error
+
+
+def _check_device(precision: str, device: torch.device) -> None:
+    from deepspeed.accelerator import get_accelerator
+
+    supported = {"bf16": get_accelerator().is_bf16_supported, "fp16": get_accelerator().is_fp16_supported}
+    if precision in supported and not supported[precision]():
+        raise BadUsage(
+            f"the ds_config enables {precision}, which this {device.type} can not compute in",
+            allowed="a precision of the device: bf16 from Ampere on, fp16 on every GPU, fp32 everywhere",
+            change=f'"{precision}": {{"enabled": false}} (the ds_config owns it), or another file of ds_configs/',
+        )
+
+
+def _quiet_deepspeed() -> None:
+    """Before DeepSpeed is imported: it need not announce a missing GPU, the run's own header names the device."""
+    os.environ.setdefault("DS_ACCELERATOR", "cuda" if torch.cuda.is_available() else "cpu")
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
+
+
+@contextmanager
+def _only_warnings() -> Iterator[None]:
+    """Keep DeepSpeed's logger at warnings, whatever a configuration or an import made of it."""
+    logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
+    yield
+    logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
