@@ -1,4 +1,4 @@
-"""What a method asks of the loader: which photograph each view shows, at which resolution, under which generic augmentation.
+"""What a method asks of the loader: which photograph each view shows, how large, under which generic augmentation.
 
 A method names its views; the loader carries them out and knows no method. Views of one resolution form a group and
 leave the loader as one tensor [views, batch, 3, size, size].

@@ -1,0 +1,158 @@
+"""Bytes of photographs out of the shards, each one checked; what can not be used is counted and listed."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import zlib
+from collections import Counter, OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from skill_fast.data.index import CatalogueIndex
+from skill_fast.errors import BadData, StorageFailure, TooMuchSkipped
+
+ATTEMPTS = 3
+FIRST_WAIT_S = 0.1
+MAX_OPEN_SHARDS = 256
+
+
+@dataclass(frozen=True)
+class SkipLimits:
+    """How many photographs may be unusable before a run stops."""
+
+    max_in_a_row: int = 100
+    max_share: float = 0.001
+    """Share of all photographs read, judged once ``judged_after`` were read."""
+    judged_after: int = 1000
+
+
+class Reader:
+    """Reads photographs by (shard, offset, size) with pread and holds them against their crc32.
+
+    ``counts`` has the times that a photograph was wanted and could not be used, by reason (``crc32``,
+    ``undecodable``); ``photographs_read`` counts all that were wanted. Each unusable photograph is listed once in
+    ``skipped_path`` (JSON lines). Raises TooMuchSkipped over the limits, BadData where a shard vanished or shrank,
+    StorageFailure where reading failed three times.
+    """
+
+    def __init__(
+        self, index: CatalogueIndex, *, limits: SkipLimits | None = None, skipped_path: str | Path | None = None
+    ) -> None:
+        self.index = index
+        self.limits = limits or SkipLimits()
+        self.skipped_path = Path(skipped_path) if skipped_path is not None else None
+        self.counts: Counter[str] = Counter()
+        self.photographs_read = 0
+        self.bad: dict[int, str] = {}
+        self._listed: set[int] = set()
+        self._examples: list[str] = []
+        self._in_a_row = 0
+        self._files: OrderedDict[int, int] = OrderedDict()
+
+    def read(self, image: int, *, epoch: int = 0, position: int = 0) -> np.ndarray | None:
+        """The JPEG's bytes, [size] uint8; None where they are not what the index says, or known to be undecodable."""
+        self.photographs_read += 1
+        if image not in self.bad:
+            data = self._pread(image)
+            if zlib.crc32(data) == self.index.crc32[image]:
+                self._in_a_row = 0
+                return np.frombuffer(data, dtype=np.uint8)
+            self.bad[image] = "crc32"
+        self._skip(image, epoch, position)
+        return None
+
+    def mark_bad(self, image: int, reason: str) -> None:
+        """Have every ``read`` of this photograph skip it from now on."""
+        self.bad[image] = reason
+
+    def close(self) -> None:
+        while self._files:
+            os.close(self._files.popitem()[1])
+
+    def _pread(self, image: int) -> bytes:
+        index = self.index
+        shard, offset, size = int(index.shard[image]), int(index.offset[image]), int(index.size[image])
+        path = index.shard_path(image)
+        for attempt in range(ATTEMPTS):
+            try:
+                data = os.pread(self._file(shard, path), size, offset)
+                break
+            except OSError as error:
+                self._forget(shard)
+                if attempt + 1 == ATTEMPTS:
+                    raise self._lost(path, error) from error
+                time.sleep(FIRST_WAIT_S * 2**attempt)
+        if len(data) < size:
+            raise BadData(
+                f"'{path}' shrank while it was read: {os.fstat(self._files[shard]).st_size} bytes, a photograph needs "
+                f"bytes {offset} to {offset + size}",
+                allowed=f"{self.index.shard_bytes[shard]} bytes, as dataset.json says",
+                change="bring the shard back, then resume from the last checkpoint",
+            )
+        return data
+
+    def _file(self, shard: int, path: Path) -> int:
+        if shard in self._files:
+            self._files.move_to_end(shard)
+        else:
+            self._files[shard] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            if len(self._files) > MAX_OPEN_SHARDS:
+                os.close(self._files.popitem(last=False)[1])
+        return self._files[shard]
+
+    def _forget(self, shard: int) -> None:
+        if shard in self._files:
+            os.close(self._files.pop(shard))
+
+    def _lost(self, path: Path, error: OSError) -> BadData | StorageFailure:
+        if isinstance(error, FileNotFoundError):
+            return BadData(
+                f"'{path}' vanished while it was in use",
+                allowed="shards that stay where they are for the whole run",
+                change="bring the shard back, then resume from the last checkpoint",
+            )
+        return StorageFailure(
+            f"'{path}' could not be read, {ATTEMPTS} times: {error.strerror} (errno {error.errno})",
+            change="look at the storage, then resume from the last checkpoint",
+        )
+
+    def _skip(self, image: int, epoch: int, position: int) -> None:
+        reason = self.bad[image]
+        self.counts[reason] += 1
+        self._in_a_row += 1
+        if image not in self._listed:
+            self._listed.add(image)
+            self._examples.append(f"{reason}: {self.index.describe(image)}")
+            self._list(image, epoch, position)
+        skipped, read = self.counts.total(), self.photographs_read
+        over_share = read >= self.limits.judged_after and skipped > self.limits.max_share * read
+        if self._in_a_row > self.limits.max_in_a_row or over_share:
+            reasons = ", ".join(f"{name} {count}" for name, count in self.counts.most_common(5))
+            raise TooMuchSkipped(
+                f"{skipped} of {read} photographs could not be used, {self._in_a_row} in a row: {reasons}\n  "
+                + "\n  ".join(self._examples[:10]),
+                allowed=f"at most {self.limits.max_in_a_row} in a row and {self.limits.max_share:.3%} of all",
+                change="run skill-shards verify on the folder; build it again, or raise the limits",
+            )
+
+    def _list(self, image: int, epoch: int, position: int) -> None:
+        if self.skipped_path is None:
+            return
+        line = {
+            "reason": self.bad[image],
+            "image": image,
+            "product": int(self.index.product[image]),
+            "view": int(self.index.view[image]),
+            "shard": self.index.shard_path(image).name,
+            "offset": int(self.index.offset[image]),
+            "size": int(self.index.size[image]),
+            "epoch": epoch,
+            "position": position,
+        }
+        # One write of one line in append mode: ranks that share the file do not cut each other's lines.
+        with open(self.skipped_path, "a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
