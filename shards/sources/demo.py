@@ -41,7 +41,9 @@ TEST_SHARE = 0.41
 COLOR_COUNTS = (3, 4)
 PHOTOGRAPH_COUNTS = (3, 3, 3, 4, 4, 4, 4, 4, 5, 6)
 """One is drawn a product: 4 in the mean."""
-DETAIL_P = 0.45
+CLOSE_P = 0.25
+"""Probability that a photograph is taken so close that the frame cuts the product."""
+DETAIL_P = 0.5
 """Probability that a product's last photograph is a detail shot."""
 
 __all__ = ["COLORS", "catalogue", "draw", "luminance", "products"]
@@ -138,7 +140,8 @@ def _cloth(rng: np.random.Generator, pattern: str) -> Cloth:
     return Cloth(
         pattern=pattern,
         frequency=round(coarse * _between(rng, 1.9, 4.4), 4),
-        duty=_between(rng, 0.22, 0.52),
+        # Checks overlap: a smaller share leaves the base colour the larger area there too.
+        duty=_between(rng, 0.2, 0.36 if pattern == "checks" else 0.46),
         phase=(_between(rng, 0, 1), _between(rng, 0, 1)),
         turn=_turn(rng, 7),
         lattice=_lattice(rng, 8),
@@ -172,9 +175,11 @@ def _photographs(
 
 
 def _pose(rng: np.random.Generator) -> Pose:
+    scale, closer = _between(rng, 0.75, 1.05), _between(rng, 1.2, 1.5)
     return Pose(
-        scale=_between(rng, 0.75, 1.05),
-        stretch=_between(rng, 0.86, 1.06),
+        scale=closer if rng.random() < CLOSE_P else scale,
+        stretch=_between(rng, 0.78, 1.08),
+        lean=_between(rng, -0.16, 0.16),
         turn=_turn(rng, 15),
         shift=(_between(rng, -0.24, 0.24), _between(rng, -0.24, 0.24)),
         mirrored=bool(rng.integers(2)),
@@ -187,6 +192,7 @@ def _detail_pose(rng: np.random.Generator) -> Pose:
     return Pose(
         scale=scale,
         stretch=1.0,
+        lean=0.0,
         turn=_turn(rng, 15),
         shift=(_between(rng, -0.5, 0.5), _between(rng, 0.0, 0.9)),
         mirrored=bool(rng.integers(2)),
@@ -194,16 +200,16 @@ def _detail_pose(rng: np.random.Generator) -> Pose:
 
 
 def _light(rng: np.random.Generator) -> Light:
-    """Of ten grounds six are white, two light grey, two tinted; a third of the photographs has a soft shadow."""
+    """Of ten grounds five are white, three light grey, two tinted; two fifths of the photographs have a soft shadow."""
     kind, tone = int(rng.integers(10)), int(rng.integers(212, 240))
     tint = [int(value) for value in rng.integers(-14, 15, 3)]
     grounds = {True: (255, 255, 255), False: (tone, tone, tone)}
-    ground = grounds[kind < 6] if kind < 8 else (tone + tint[0], tone + tint[1], tone + tint[2])
+    ground = grounds[kind < 5] if kind < 8 else (tone + tint[0], tone + tint[1], tone + tint[2])
     shadow = (_between(rng, 0.2, 0.45), _between(rng, -0.16, 0.16), _between(rng, 0.03, 0.18))
     return Light(
         brightness=_between(rng, 0.82, 1.08),
-        gradient=(_between(rng, -0.16, 0.16), _between(rng, -0.16, 0.16)),
+        gradient=(_between(rng, -0.2, 0.2), _between(rng, -0.2, 0.2)),
         folds=_lattice(rng, 5),
         ground=ground,
-        shadow=shadow if rng.random() < 0.35 else (0.0, 0.0, 0.0),
+        shadow=shadow if rng.random() < 0.4 else (0.0, 0.0, 0.0),
     )

@@ -31,6 +31,8 @@ class Pose:
     scale: float
     stretch: float
     """Factor on the width alone: the product is never seen exactly from the front."""
+    lean: float
+    """How far a point moves sideways a unit of height: seen a little from the side."""
     turn: tuple[float, float]
     """Cosine and sine of the rotation."""
     shift: tuple[float, float]
@@ -101,7 +103,7 @@ def _axis(pixels: int) -> np.ndarray:
 
 def _place(pose: Pose, point: tuple[float, float]) -> tuple[float, float]:
     """Product coordinates -> photograph coordinates."""
-    u, v = point[0] * pose.stretch * (-1 if pose.mirrored else 1), point[1]
+    u, v = point[0] * pose.stretch * (-1 if pose.mirrored else 1) + point[1] * pose.lean, point[1]
     cos, sin = pose.turn
     size = UNIT * pose.scale
     return (u * cos - v * sin) * size + pose.shift[0], (u * sin + v * cos) * size + pose.shift[1]
@@ -113,7 +115,8 @@ def _cloth_coordinates(pose: Pose, pixels: int) -> tuple[np.ndarray, np.ndarray]
     y = (_axis(pixels) - np.float32(pose.shift[1])) / np.float32(UNIT * pose.scale)
     cos, sin = np.float32(pose.turn[0]), np.float32(pose.turn[1])
     side = np.float32(-pose.stretch if pose.mirrored else pose.stretch)
-    return (x * cos / side)[None, :] + (y * sin / side)[:, None], (y * cos)[:, None] - (x * sin)[None, :]
+    v = (y * cos)[:, None] - (x * sin)[None, :]
+    return ((x * cos)[None, :] + (y * sin)[:, None] - v * np.float32(pose.lean)) / side, v
 
 
 def _inside(polygon: Polygon, pose: Pose, pixels: int) -> np.ndarray:
@@ -158,7 +161,7 @@ def _light(light: Light, side: int) -> np.ndarray:
     x = np.broadcast_to((axis * np.float32(1.9) + 2)[None, :], (side, side))
     y = np.broadcast_to((axis * np.float32(1.9) + 2)[:, None], (side, side))
     folds = value_noise(np.array(light.folds), x, y) / np.float32(255) - np.float32(0.5)
-    return np.float32(light.brightness) * (1 + gradient) * (1 + np.float32(0.22) * folds)
+    return np.float32(light.brightness) * (1 + gradient) * (1 + np.float32(0.3) * folds)
 
 
 def _ground(light: Light, coverage: np.ndarray) -> np.ndarray:

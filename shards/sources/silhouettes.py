@@ -20,6 +20,7 @@ LENGTHS: dict[str, dict[str, float]] = {
     "trousers": {"shorts": 0.12, "cropped": 0.58, "long": 0.97},
 }
 """Where the hem lies on the v axis."""
+REACH = 0.97
 BACKS = ("panel", "slats", "low")
 
 
@@ -49,7 +50,17 @@ class Outline:
 
 
 def outline(shape: Shape) -> Outline:
-    return SILHOUETTES[shape.silhouette](shape)
+    """The shape's outline, moved and scaled so that its longer side just fits [-REACH, REACH]: shorts fill the frame."""
+    raw = SILHOUETTES[shape.silhouette](shape)
+    rows = [v for polygon in raw.cloth + raw.wood for _, v in polygon]
+    half_width = max(u for polygon in raw.cloth + raw.wood for u, _ in polygon)
+    middle, half_height = (min(rows) + max(rows)) / 2, (max(rows) - min(rows)) / 2
+    factor = REACH / max(half_width, half_height)
+
+    def fit(polygons: tuple[Polygon, ...]) -> tuple[Polygon, ...]:
+        return tuple(tuple((u * factor, (v - middle) * factor) for u, v in polygon) for polygon in polygons)
+
+    return Outline(fit(raw.cloth), fit(raw.cuts), fit(raw.seams), fit(raw.wood))
 
 
 def _both_sides(*polygons: Polygon) -> tuple[Polygon, ...]:
