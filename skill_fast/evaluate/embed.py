@@ -18,9 +18,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.text import Text
 from torch import Tensor
 
+from skill_fast.data.evaluation import EvaluationLoader
 from skill_fast.data.index import CatalogueIndex, open_index
-from skill_fast.data.loader import EvaluationLoader
-from skill_fast.errors import BadData, BadUsage, exit_with
+from skill_fast.errors import BadUsage, NotFinite, exit_with
 from skill_fast.evaluate.products import SPLITS, choose_split, product_rows
 from skill_fast.evaluate.similarity import unit_rows
 from skill_fast.models.encoder import Encoder, load_encoder
@@ -65,35 +65,25 @@ def embed_all(
 ) -> dict[str, np.ndarray]:
     """Read and decode each photograph once and show it to every embedder.
 
-    image_rows [images]: rows of images.parquet, in any order -> embedder name -> [images, D] float32 in that order.
-    ``done`` is called with the number of photographs of each finished batch. Raises BadData where one is missing.
+    image_rows [images]: rows of images.parquet -> embedder name -> [images, D] float32 in the same order. ``done`` is
+    called with the number of photographs of each finished batch. Raises BadData for an unusable photograph, NotFinite
+    for an embedder that gives NaN or infinity.
     """
-    image_rows = np.asarray(image_rows, dtype=np.int64)
-    place = {int(row): i for i, row in enumerate(image_rows)}
     threads = threads or len(os.sched_getaffinity(0))
     loader = EvaluationLoader(
         index, image_rows, resize=resize, crop=crop, batch_size=batch_size, device=device, threads=threads
     )
-    found: dict[str, np.ndarray] = {}
-    seen = np.zeros(len(image_rows), dtype=bool)
+    found: dict[str, list[np.ndarray]] = {name: [] for name in embedders}
     with torch.inference_mode():
         for rows, images in loader:
-            places = np.array([place[int(row)] for row in rows])
             for name, embedder in embedders.items():
-                vectors = embedder(images).float().cpu().numpy()
-                if name not in found:
-                    found[name] = np.zeros((len(image_rows), vectors.shape[1]), dtype=np.float32)
-                found[name][places] = vectors
-            seen[places] = True
-            done(len(places))
-    if not seen.all():
-        raise BadData(
-            f"{int((~seen).sum())} of {len(seen)} photographs could not be read, the first is "
-            f"{index.describe(int(image_rows[~seen][0]))}",
-            allowed="a data set whose photographs all decode",
-            change="run `skill-shards verify` on the data folder",
-        )
-    return found
+                found[name].append(embedder(images).float().cpu().numpy())
+            done(len(rows))
+    vectors = {name: np.concatenate(parts) for name, parts in found.items()}
+    for name, rows_of_name in vectors.items():
+        if not np.isfinite(rows_of_name).all():
+            raise NotFinite(f"embedding '{name}' has values that are not finite", change="use an earlier checkpoint")
+    return vectors
 
 
 def embed(

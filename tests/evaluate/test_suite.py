@@ -1,0 +1,170 @@
+"""The whole evaluation on a drawn data set: rows, protocol, reasons for what is absent, and the command."""
+
+import csv
+import io
+import json
+import math
+import shutil
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from shards.build import build
+from skill_fast.data.index import open_index
+from skill_fast.errors import BadUsage
+from skill_fast.evaluate.products import select_products
+from skill_fast.evaluate.suite import evaluate, main, print_table
+
+ROWS = ["trained", "untrained", "raw pixels", "grey pixels", "colour histogram"]
+
+
+@pytest.fixture(scope="module")
+def result(run, demo):
+    return evaluate(run, demo, device="cpu", threads=1)
+
+
+def test_five_rows_with_the_same_scores(result):
+    assert list(result["rows"]) == ROWS
+    names = [list(scores) for scores in result["rows"].values()]
+    assert all(each == names[0] for each in names)
+    wanted = {
+        "knn/type/accuracy",
+        "knn/color/majority",
+        "knn/pattern/queries",
+        "retrieval/same_product/recall@1",
+        "retrieval/other_color/recall@5",
+        "retrieval/other_color/map",
+        "color/clusters/mean",
+        "color/ceiling/mean",
+        "color/floor/mean",
+        "color/nearest",
+        "color/design/pattern/purity",
+        "color/design/variant_group/nmi",
+    }
+    assert wanted <= set(names[0])
+    assert all(math.isfinite(value) for scores in result["rows"].values() for value in scores.values())
+    assert json.loads(json.dumps(result)) == result
+
+
+def test_drawn_products_show_what_they_must(result):
+    rows = result["rows"]
+    # The histogram knows colours and no designs; so the drawn products say.
+    assert rows["colour histogram"]["knn/color/accuracy"] > 2 * rows["grey pixels"]["knn/color/accuracy"]
+    assert rows["colour histogram"]["color/clusters/mean"] == pytest.approx(rows["trained"]["color/floor/mean"])
+    assert rows["trained"] != rows["untrained"]
+    recall = [rows["trained"][f"retrieval/same_product/recall@{k}"] for k in (1, 5, 10)]
+    assert recall == sorted(recall)
+
+
+def test_held_out_products_are_asked_and_the_others_vote(result, demo_index):
+    products = select_products(demo_index)
+    split = demo_index.column("split")
+    assert result["split"] == "test" and "bank: train" in result["protocol"]
+    assert set(split[products.rows[products.queries]]) == {"test"}
+    assert set(split[products.rows[products.bank]]) == {"train"}
+    assert result["products"] == int((split == "test").sum())
+    assert result["photographs"] == int(demo_index.images_per_product[split == "test"].sum())
+    of_image = demo_index.product[products.images]
+    np.testing.assert_array_equal(of_image, products.rows[products.product_of_image])
+    both = select_products(demo_index, "all")
+    np.testing.assert_array_equal(both.queries, both.bank)
+    assert len(both.rows) == demo_index.products
+
+
+def test_only_the_tasks_that_were_asked_for(run, demo):
+    scores = evaluate(run, demo, ["knn"], device="cpu", threads=1)["rows"]["trained"]
+    assert {name.split("/")[0] for name in scores} == {"knn"}
+
+
+def test_the_table_names_every_row_and_the_controls(result):
+    console = Console(record=True, width=120, file=io.StringIO())
+    print_table(result, console)
+    text = console.export_text()
+    for name in [*ROWS, "type", "pattern", "same product", "other colour", "colour entropy", "purity", "by chance"]:
+        assert name in text
+    assert f"{result['rows']['trained']['color/clusters/mean']:.3f}" in text
+
+
+def photographs(folder, source):
+    """Real JPEG files of the drawn data set, for a folder data set without labels."""
+    index = open_index(source)
+    for row in range(60):
+        product = folder / f"product-{index.product[row]:03d}"
+        product.mkdir(parents=True, exist_ok=True)
+        with open(index.shard_path(row), "rb") as shard:
+            shard.seek(int(index.offset[row]))
+            (product / f"{index.view[row]}.jpg").write_bytes(shard.read(int(index.size[row])))
+
+
+def test_data_without_labels_says_what_is_missing(tmp_path, run, demo):
+    photographs(tmp_path / "photographs", demo)
+    build(tmp_path / "photographs", tmp_path / "shards", format="folder", workers=1)
+    result = evaluate(run, tmp_path / "shards", device="cpu", threads=1)
+    assert result["split"] == "all"
+    assert "no product has this label" in result["absent"]["knn/pattern"]
+    assert "design labels" in result["absent"]["color"]
+    assert "two colours" in result["absent"]["retrieval/other_color"]
+    assert 0 <= result["rows"]["trained"]["retrieval/same_product/recall@1"] <= 1
+    console = Console(record=True, width=120, file=io.StringIO())
+    print_table(result, console)
+    assert "no color: no design labels" in console.export_text()
+
+
+def test_colors_come_from_the_photographs_where_the_catalogue_has_none(tmp_path, run, demo):
+    photographs(tmp_path / "photographs", demo)
+    index = open_index(demo)
+    pattern, color = index.column("pattern"), index.column("color")
+    files = sorted((tmp_path / "photographs").rglob("*.jpg"))
+    # Every product stands twice, so that there are enough of them.
+    with open(tmp_path / "manifest.csv", "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["product_id", "image_path", "pattern", "color"])
+        for twin in "ab":
+            for path in files:
+                product = int(path.parent.name.removeprefix("product-"))
+                known = color[product] if product % 2 else ""
+                writer.writerow([f"{path.parent.name}{twin}", path, pattern[product], known])
+    build(tmp_path / "manifest.csv", tmp_path / "shards", format="manifest", workers=1)
+    result = evaluate(run, tmp_path / "shards", ["color"], device="cpu", threads=1)
+    assert result["color_source"].startswith("catalogue for ") and "photographs for" in result["color_source"]
+    assert result["rows"]["trained"]["color/clusters/mean"] > result["rows"]["trained"]["color/floor/mean"]
+    assert "color" not in result["absent"]
+
+
+def test_command_writes_json_and_finds_the_data_itself(tmp_path, run, capsys):
+    out = tmp_path / "scores.json"
+    assert main([str(run), "--json", str(out), "--device", "cpu"]) == 0
+    saved = json.loads(out.read_text())
+    assert list(saved["rows"]) == ROWS and saved["step"] == 7 and saved["run"] == str(run)
+    assert "kNN accuracy" in capsys.readouterr().out
+
+
+def test_unknown_tasks_are_refused(run, demo):
+    with pytest.raises(BadUsage, match="'sing' is not known"):
+        evaluate(run, demo, ["knn", "sing"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["RUN", "--data", "DATA", "--tasks", "knn,sing"], 2, "knn, color, retrieval"),
+        (["RUN", "--data", "DATA", "--tasks", ","], 2, "no task"),
+        (["RUN", "--data", "DATA", "--split", "night"], 2, "all, train, test"),
+        (["RUN", "--data", "nowhere"], 3, "dataset.json"),
+        (["RUN", "--data", "DATA", "--json", "no/such/folder/x.json"], 2, "does not exist"),
+        (["nowhere", "--data", "DATA"], 3, "model.json"),
+        (["BARE", "--data", "DATA"], 3, "teacher.safetensors"),
+        (["NODATA"], 2, "--data DIR"),
+    ],
+)
+def test_command_errors(tmp_path, monkeypatch, run, demo, capsys, arguments, code, says):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(run, tmp_path / "bare")
+    (tmp_path / "bare" / "teacher.safetensors").unlink()
+    shutil.copytree(run, tmp_path / "nodata")
+    (tmp_path / "nodata" / "config.yaml").write_text("data: ''\n")
+    places = {"RUN": str(run), "DATA": str(demo), "BARE": "bare", "NODATA": "nodata"}
+    assert main([places.get(argument, argument) for argument in arguments]) == code
+    error = capsys.readouterr().err
+    assert says in error and "Traceback" not in error
