@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,8 @@ REJECTED = pa.schema(
 )
 TABLES = {"images.parquet": IMAGES, "products.parquet": PRODUCTS, "rejected.parquet": REJECTED}
 ROW_GROUP = 65_536
+SHARD_NAME = re.compile(r"shard-\d{6,}\.tar")
+COUNTS = {"products", "images_seen", "images_written", "images_rejected", "products_rejected"}
 
 
 class TableWriter:
@@ -127,7 +130,31 @@ def read_dataset(folder: Path) -> dict:
             allowed=f"format {FORMAT!r}, version {VERSION}",
             change="build the shards with this version of skill-shards",
         )
+    if faults := _faults(dataset):
+        raise BadData(
+            f"'{path}' is not a whole {DATASET}: {', '.join(faults)}",
+            allowed="the file as skill-shards build wrote it",
+            change="build the shards again",
+        )
     return dataset
+
+
+def _faults(dataset: dict[str, Any]) -> list[str]:
+    """What a reader relies on and does not find; a shard's name may not lead out of the folder."""
+    counts, shards, tables = (dataset.get(name) for name in ("counts", "shards", "tables"))
+    faults = [name for name in ("options", "fingerprint") if name not in dataset]
+    if not isinstance(counts, dict) or not counts.keys() >= COUNTS:
+        faults.append("counts")
+    if not isinstance(tables, dict) or tables.keys() != TABLES.keys():
+        faults.append("tables")
+    if not isinstance(shards, list) or not all(_is_shard_line(line) for line in shards):
+        faults.append("shards")
+    return [f"'{name}' is missing or damaged" for name in faults]
+
+
+def _is_shard_line(line: Any) -> bool:
+    wanted = {field.name for field in fields(Shard)}
+    return isinstance(line, dict) and line.keys() == wanted and bool(SHARD_NAME.fullmatch(str(line["name"])))
 
 
 def fingerprint(shards: Iterable[dict[str, Any]]) -> str:

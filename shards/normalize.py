@@ -158,9 +158,9 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         image = _scale_sixteen_bit(image)
     elif image.mode == "F":
         raise Rejected("undecodable", "floating-point pixels have no agreed white")
-    if image.mode == "P" or (image.mode in ("1", "L", "RGB") and "transparency" in image.info):
+    if image.mode in ("P", "PA", "La", "RGBa") or "transparency" in image.info:
         image = image.convert("RGBA")
-    alpha = image.getchannel("A") if image.mode in ("LA", "RGBA", "PA", "La", "RGBa") else None
+    alpha = image.getchannel("A") if image.mode in ("LA", "RGBA") else None
     if alpha is not None:
         image = image.convert("L" if image.mode == "LA" else "RGB")
     image = _to_srgb(image, profile) if profile else image.convert("RGB")

@@ -18,7 +18,7 @@ GAP = 6
 CAPTION = 250
 MAX_PHOTOGRAPHS = 8
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
-INK, GROUND, PLATE = (30, 30, 30), (255, 255, 255), (208, 212, 218)
+INK, GROUND, PLATE = (30, 30, 30), (238, 240, 243), (208, 212, 218)
 
 
 def write_sheet(folder: Path, file: Path, *, products: int = 24, seed: int = 0) -> tuple[int, int]:
@@ -51,9 +51,13 @@ def write_sheet(folder: Path, file: Path, *, products: int = 24, seed: int = 0) 
 
 def _caption(pen: ImageDraw.ImageDraw, row: dict, top: int) -> None:
     labels = [row["product_type"], row["color"], row["pattern"], row["variant_group"], row["split"]]
-    lines = [row["product_id"], *(label for label in labels if label), f"{row['images']} photographs"]
+    lines = [
+        row["product_id"],
+        *(label for label in labels if label),
+        f"{row['images']} photograph{'s' * (row['images'] != 1)}",
+    ]
     for number, line in enumerate(lines):
-        text = line if len(line) <= 36 else line[:35] + "…"
+        text = line if len(line) <= 30 else line[:29] + "…"
         pen.text((GAP, top + number * 17), text, fill=INK, font=ImageFont.load_default(14 if number == 0 else 12))
 
 

@@ -21,6 +21,9 @@ LENGTHS: dict[str, dict[str, float]] = {
 }
 """Where the hem lies on the v axis."""
 REACH = 0.97
+"""Half of a product's longer side."""
+SHOULDER_DROP = 0.1
+"""How far the tip of a shoulder lies below the neck."""
 BACKS = ("panel", "slats", "low")
 
 
@@ -50,7 +53,7 @@ class Outline:
 
 
 def outline(shape: Shape) -> Outline:
-    """The shape's outline, moved and scaled so that its longer side just fits [-REACH, REACH]: shorts fill the frame."""
+    """The shape's outline, moved and scaled so that its longer side fits [-REACH, REACH]: shorts fill the frame."""
     raw = SILHOUETTES[shape.silhouette](shape)
     rows = [v for polygon in raw.cloth + raw.wood for _, v in polygon]
     half_width = max(u for polygon in raw.cloth + raw.wood for u, _ in polygon)
@@ -87,7 +90,7 @@ def _sleeve(sleeve: str, shoulder: Point, thickness: float) -> tuple[Polygon, Po
 
     length = SLEEVES[sleeve]
     narrow = thickness * (1 - 0.3 * length / SLEEVES["long"])
-    arm = (at(-0.02, 0.0), at(length, 0.0), at(length, -narrow), at(0.1, -thickness * 1.25))
+    arm = (at(0.0, 0.0), at(length, 0.0), at(length, -narrow), at(0.1, -thickness * 1.25))
     cuff = (at(length - 0.06, 0.0), at(length - 0.02, 0.0), at(length - 0.02, -narrow), at(length - 0.06, -narrow))
     return arm, cuff
 
@@ -126,7 +129,7 @@ def _with_sleeves(
             (half + 0.3, top + 0.5),
         )
         return Outline(body, cuts + _both_sides(armhole), seams)
-    arm, cuff = _sleeve(shape.sleeve, (half, top + 0.06), thickness)
+    arm, cuff = _sleeve(shape.sleeve, (half, top + SHOULDER_DROP), thickness)
     armpit = ((half - 0.1, top + 0.1), (half - 0.075, top + 0.1), (half - 0.06, top + 0.5), (half - 0.085, top + 0.5))
     return Outline(body + _both_sides(arm), cuts, seams + _both_sides(cuff, armpit))
 
@@ -143,7 +146,7 @@ def _shirt(shape: Shape) -> Outline:
 def _dress(shape: Shape) -> Outline:
     half, waist, hem = 0.36 * shape.width, 0.26 * shape.width, LENGTHS["dress"][shape.length]
     skirt = waist + 0.42 * shape.flare * (hem + 0.12)
-    shoulders = ((-0.17, -0.97), (0.17, -0.97), (half, -0.88), (half, -0.72), (-half, -0.72), (-half, -0.88))
+    shoulders = ((-0.17, -0.97), (0.17, -0.97), (half, -0.87), (half, -0.72), (-half, -0.72), (-half, -0.87))
     body = (shoulders, _trapezoid(-0.72, half, -0.12, waist), _trapezoid(-0.12, waist, hem, skirt))
     belt = _bar(-waist * 1.02, -0.15, waist * 1.02, -0.09)
     return _with_sleeves(shape, body, (belt,), -0.97, half, 0.2)
