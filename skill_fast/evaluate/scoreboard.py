@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -16,22 +17,30 @@ Column = tuple[str, Callable[[Mapping[str, float]], str]]
 
 
 def knn_columns(result: Mapping[str, Any]) -> Iterator[Column]:
-    """Accuracy per attribute; the heading bears what naming the most frequent class would reach."""
+    """Accuracy per attribute."""
     first: Mapping[str, float] = next(iter(result["rows"].values()), {})
     for name in first:
         if name.startswith("knn/") and name.endswith("/accuracy"):
-            attribute = name.removeprefix("knn/").removesuffix("/accuracy")
-            majority = _number(first, f"knn/{attribute}/majority")
-            yield f"{attribute}\n(most frequent {majority})", _cell(name)
+            yield name.removeprefix("knn/").removesuffix("/accuracy"), _cell(name)
+
+
+def knn_rows(result: Mapping[str, Any]) -> dict[str, Mapping[str, float]]:
+    """The rows of the kNN table: every embedding, then what always naming the most frequent class would reach."""
+    rows: dict[str, Mapping[str, float]] = dict(result["rows"])
+    first: Mapping[str, float] = next(iter(rows.values()), {})
+    majority = {
+        f"{name.removesuffix('/majority')}/accuracy": first[name] for name in first if name.endswith("/majority")
+    }
+    return rows | {"(most frequent class)": majority}
 
 
 def retrieval_columns(result: Mapping[str, Any]) -> Iterator[Column]:
     """Same product recall@1, same design in another colour recall@1 and @5."""
     first: Mapping[str, float] = next(iter(result["rows"].values()), {})
     for heading, name in (
-        ("same product\nR@1", "retrieval/same_product/recall@1"),
-        ("other colour\nR@1", "retrieval/other_color/recall@1"),
-        ("other colour\nR@5", "retrieval/other_color/recall@5"),
+        ("same\nproduct\nR@1", "retrieval/same_product/recall@1"),
+        ("other\ncolour\nR@1", "retrieval/other_color/recall@1"),
+        ("other\ncolour\nR@5", "retrieval/other_color/recall@5"),
     ):
         if name in first:
             yield heading, _cell(name)
@@ -42,11 +51,12 @@ def color_columns(result: Mapping[str, Any]) -> Iterator[Column]:
     first: Mapping[str, float] = next(iter(result["rows"].values()), {})
     if "color/clusters/mean" not in first:
         return
-    yield "colour entropy\n(floor, ceiling)", _entropy_cell
+    yield "colour\nentropy", _cell("color/clusters/mean")
+    yield "floor,\nceiling", _range_cell
     for name in first:
         if name.startswith("color/design/") and name.endswith("/purity"):
             label = name.removeprefix("color/design/").removesuffix("/purity").replace("variant_group", "design")
-            yield f"{label} purity\n(by chance)", _purity_cell(name)
+            yield f"{label}\npurity\n(chance)", _purity_cell(name)
 
 
 def print_table(result: Mapping[str, Any], console: Console | None = None) -> None:
@@ -58,7 +68,7 @@ def print_table(result: Mapping[str, Any], console: Console | None = None) -> No
     knn = list(knn_columns(result))
     others = [*retrieval_columns(result), *color_columns(result)]
     if knn:
-        console.print(_table(f"kNN accuracy, k = {result['knn']['k']}, {result['protocol']}", knn, result["rows"]))
+        console.print(_table(f"kNN accuracy, k = {result['knn']['k']}, {result['protocol']}", knn, knn_rows(result)))
     if others:
         console.print(_table("Retrieval and colour", others, result["rows"]))
     console.print(where, markup=False)
@@ -71,17 +81,17 @@ def print_table(result: Mapping[str, Any], console: Console | None = None) -> No
 
 
 def _table(title: str, columns: list[Column], rows: Mapping[str, Mapping[str, float]]) -> Table:
-    table = Table(title=title, title_justify="left")
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("embedding", no_wrap=True)
     for heading, _ in columns:
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", overflow="fold")
     for name, scores in rows.items():
         table.add_row(name, *(cell(scores) for _, cell in columns))
     return table
 
 
-def _number(scores: Mapping[str, float], name: str) -> str:
-    return f"{scores[name]:.3f}" if name in scores else "-"
+def _number(scores: Mapping[str, float], name: str, decimals: int = 3) -> str:
+    return f"{scores[name]:.{decimals}f}" if name in scores else "-"
 
 
 def _cell(name: str) -> Callable[[Mapping[str, float]], str]:
@@ -89,9 +99,8 @@ def _cell(name: str) -> Callable[[Mapping[str, float]], str]:
 
 
 def _purity_cell(name: str) -> Callable[[Mapping[str, float]], str]:
-    return lambda scores: f"{_number(scores, name)} ({_number(scores, name + '_by_chance')})"
+    return lambda scores: f"{_number(scores, name)} ({_number(scores, name + '_by_chance', 2)})"
 
 
-def _entropy_cell(scores: Mapping[str, float]) -> str:
-    floor, ceiling = _number(scores, "color/floor/mean"), _number(scores, "color/ceiling/mean")
-    return f"{_number(scores, 'color/clusters/mean')} ({floor}, {ceiling})"
+def _range_cell(scores: Mapping[str, float]) -> str:
+    return f"{_number(scores, 'color/floor/mean', 2)}, {_number(scores, 'color/ceiling/mean', 2)}"
