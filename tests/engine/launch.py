@@ -20,7 +20,7 @@ def free_port() -> int:
 def environment(rank: int = 0, world_size: int = 1, port: int = 0) -> dict[str, str]:
     """World 1 gets no launcher's variables at all: started by plain python."""
     kept = {k: v for k, v in os.environ.items() if k not in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_PORT")}
-    kept |= {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    kept |= {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "DS_ACCELERATOR": "cpu"}
     if world_size > 1:
         kept |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world_size)}
         kept |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
