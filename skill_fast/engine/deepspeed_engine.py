@@ -64,6 +64,12 @@ def init_distributed(timeout_minutes: float = 10.0) -> tuple[int, int, torch.dev
     return dist.get_rank(), dist.get_world_size(), device
 
 
+def leave() -> None:
+    """Leave the process group, if one was joined."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
 class GuardedAdamW(torch.optim.AdamW):
     """AdamW for fp32 without ZeRO, where DeepSpeed neither keeps the gradient norm nor skips a non-finite step.
 
