@@ -9,7 +9,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-PLAIN_WIDTH = 120
+PLAIN_WIDTH = 100
 """Columns where the output is no terminal."""
 
 Column = tuple[str, Callable[[Mapping[str, float]], str]]
@@ -28,10 +28,9 @@ def knn_rows(result: Mapping[str, Any]) -> dict[str, Mapping[str, float]]:
     """The rows of the kNN table: every embedding, then what always naming the most frequent class would reach."""
     rows: dict[str, Mapping[str, float]] = dict(result["rows"])
     first: Mapping[str, float] = next(iter(rows.values()), {})
-    majority = {
-        f"{name.removesuffix('/majority')}/accuracy": first[name] for name in first if name.endswith("/majority")
-    }
-    return rows | {"(most frequent class)": majority}
+    attributes = [name.removesuffix("/majority") for name in first if name.endswith("/majority")]
+    rows["(most frequent class)"] = {f"{name}/accuracy": first[f"{name}/majority"] for name in attributes}
+    return rows
 
 
 def retrieval_columns(result: Mapping[str, Any]) -> Iterator[Column]:
@@ -52,11 +51,26 @@ def color_columns(result: Mapping[str, Any]) -> Iterator[Column]:
     if "color/clusters/mean" not in first:
         return
     yield "colour\nentropy", _cell("color/clusters/mean")
-    yield "floor,\nceiling", _range_cell
+    yield "floor to\nceiling", _range_cell
     for name in first:
         if name.startswith("color/design/") and name.endswith("/purity"):
             label = name.removeprefix("color/design/").removesuffix("/purity").replace("variant_group", "design")
-            yield f"{label}\npurity\n(chance)", _purity_cell(name)
+            yield f"{label}\npurity", _cell(name)
+
+
+def color_rows(result: Mapping[str, Any]) -> dict[str, Mapping[str, float]]:
+    """The rows of the second table: every embedding, then clusters of the same sizes filled at random."""
+    rows: dict[str, Mapping[str, float]] = dict(result["rows"])
+    first: Mapping[str, float] = next(iter(rows.values()), {})
+    chance = {"color/clusters/mean": "color/ceiling/mean"}
+    chance |= {name: f"{name}_by_chance" for name in first if name.endswith("/purity")}
+    known = {name: control for name, control in chance.items() if control in first}
+    if known:
+        scores = list(result["rows"].values())
+        rows["(by chance)"] = {
+            name: sum(each[control] for each in scores) / len(scores) for name, control in known.items()
+        }
+    return rows
 
 
 def print_table(result: Mapping[str, Any], console: Console | None = None) -> None:
@@ -70,18 +84,20 @@ def print_table(result: Mapping[str, Any], console: Console | None = None) -> No
     if knn:
         console.print(_table(f"kNN accuracy, k = {result['knn']['k']}, {result['protocol']}", knn, knn_rows(result)))
     if others:
-        console.print(_table("Retrieval and colour", others, result["rows"]))
-    console.print(where, markup=False)
+        console.print(_table("Retrieval and colour", others, color_rows(result)))
+    console.print(where, markup=False, highlight=False)
     if any("entropy" in heading for heading, _ in others):
         console.print(
             "Colour entropy in nats: higher is more colour-agnostic, and worth what the purity beside it says."
         )
     for name, reason in result["absent"].items():
-        console.print(f"no {name}: {reason}", markup=False)
+        console.print(f"no {name}: {reason}", markup=False, highlight=False)
 
 
 def _table(title: str, columns: list[Column], rows: Mapping[str, Mapping[str, float]]) -> Table:
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    table = Table(
+        title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 0, 0, 1)
+    )
     table.add_column("embedding", no_wrap=True)
     for heading, _ in columns:
         table.add_column(heading, justify="right", overflow="fold")
@@ -98,9 +114,7 @@ def _cell(name: str) -> Callable[[Mapping[str, float]], str]:
     return lambda scores: _number(scores, name)
 
 
-def _purity_cell(name: str) -> Callable[[Mapping[str, float]], str]:
-    return lambda scores: f"{_number(scores, name)} ({_number(scores, name + '_by_chance', 2)})"
-
-
 def _range_cell(scores: Mapping[str, float]) -> str:
-    return f"{_number(scores, 'color/floor/mean', 2)}, {_number(scores, 'color/ceiling/mean', 2)}"
+    if "color/floor/mean" not in scores:
+        return "-"
+    return f"{_number(scores, 'color/floor/mean', 2)}-{_number(scores, 'color/ceiling/mean', 2)}"

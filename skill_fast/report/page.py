@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 
 from skill_fast.data.index import CatalogueIndex, open_index
@@ -25,7 +26,7 @@ from skill_fast.errors import BadData, BadUsage, Failure, exit_with
 from skill_fast.evaluate.baselines import grey_pixels
 from skill_fast.evaluate.embed import choose_device, embed_all
 from skill_fast.evaluate.products import choose_split, product_rows
-from skill_fast.evaluate.scoreboard import Column, color_columns, knn_columns, knn_rows, retrieval_columns
+from skill_fast.evaluate.scoreboard import Column, color_columns, color_rows, knn_columns, knn_rows, retrieval_columns
 from skill_fast.evaluate.suite import recorded_data
 from skill_fast.models.encoder import load_encoder
 from skill_fast.report.contact_sheet import contact_sheet, photographs
@@ -57,7 +58,7 @@ POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 def render(run: Path, data: str | None = None, device: str | None = None) -> str:
     """The page of a run folder; ``data`` None takes the folder that the run was trained on.
 
-    Raises BadData where ``run`` is no run folder. Everything else that is missing or damaged is named on the page.
+    Raises BadData where ``run`` is no run folder, BadUsage for an unknown device. Everything else that is missing or damaged is named on the page.
     """
     if not any((run / name).is_file() for name in ("config.yaml", "model.json", "metrics.jsonl")):
         raise BadData(
@@ -65,11 +66,11 @@ def render(run: Path, data: str | None = None, device: str | None = None) -> str
             allowed="a folder that train.py wrote",
             change="check the path",
         )
-    name = escape(run.resolve().name)
+    name, chosen = escape(run.resolve().name), choose_device(device)
     sections = {
         "Curves": curves_section(run),
         "Scores": scores_section(run),
-        "Nearest neighbours": neighbors_section(run, data, device),
+        "Nearest neighbours": neighbors_section(run, data, chosen),
         "Provenance": provenance_section(run),
         "Configuration": config_section(run),
     }
@@ -102,7 +103,7 @@ def scores_section(run: Path) -> str:
         return _absent(f"{result}; skill-eval RUN --json RUN/evaluation.json makes it")
     try:
         others = [*retrieval_columns(result), *color_columns(result)]
-        groups = [(list(knn_columns(result)), knn_rows(result)), (others, result["rows"])]
+        groups = [(list(knn_columns(result)), knn_rows(result)), (others, color_rows(result))]
         tables = "".join(_table(columns, rows) for columns, rows in groups if columns)
         reasons = "".join(_absent(f"no {name}: {why}") for name, why in result["absent"].items())
         where = f"split {result['split']}: {result['products']} products, {result['photographs']} photographs; kNN"
@@ -113,18 +114,18 @@ def scores_section(run: Path) -> str:
     return f'{tables}<p class="note">{escape(note)}. {entropy}</p>{reasons}'
 
 
-def neighbors_section(run: Path, data: str | None, device: str | None) -> str:
+def neighbors_section(run: Path, data: str | None, device: torch.device) -> str:
     """A few photographs of the data, and for some of them the neighbours under the encoder and under grey pixels."""
     try:
         encoder, index = load_encoder(run), open_index(data or recorded_data(run))
         rows = _photographs_to_search(index)
         found = embed_all(
             index,
-            {"trained": encoder.to(choose_device(device)), "grey pixels": grey_pixels},
+            {"trained": encoder.to(device), "grey pixels": grey_pixels},
             rows,
             resize=encoder.resize,
             crop=encoder.image_size,
-            device=choose_device(device),
+            device=device,
         )
     except Failure as failure:
         return _absent(f"not shown: {failure}")
