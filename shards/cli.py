@@ -15,7 +15,7 @@ from shards.errors import BadData, BadUsage, exit_with
 from shards.normalize import PREPROCESS
 from shards.progress import ProgressLine
 from shards.sources.catalogue import SOURCES, choose_format
-from shards.summary import print_build, print_summary, summarize
+from shards.summary import build_lines, summarize, summary_lines
 
 DEMO_OPTIONS = ("designs", "photo_side", "seed")
 SHOWN_FINDINGS = 40
@@ -52,7 +52,7 @@ def _build(options: argparse.Namespace) -> int:
             progress=line.show,
             **demo,
         )
-    print_build(_console(), Path(options.out), dataset, line.last or Progress(), line.seconds)
+    print(*build_lines(Path(options.out), dataset, line.last or Progress(), line.seconds), sep="\n")
     return 0
 
 
@@ -82,7 +82,7 @@ def _info(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(summary, indent=1, ensure_ascii=False))
     else:
-        print_summary(_console(), Path(options.out), summary)
+        print(*summary_lines(Path(options.out), summary), sep="\n")
     return 0
 
 
@@ -94,11 +94,6 @@ def _sheet(options: argparse.Namespace) -> int:
     shown, total = write_sheet(Path(options.out), Path(options.file), products=options.products, seed=options.seed)
     print(f"{options.file}: {shown} of {total} products")
     return 0
-
-
-def _console() -> Console:
-    """For results: lines that a pipe or a file gets are not folded at 80 columns."""
-    return Console(highlight=False, width=None if sys.stdout.isatty() else 200)
 
 
 COMMANDS = {"build": _build, "verify": _verify, "info": _info, "sheet": _sheet}

@@ -19,8 +19,8 @@ from PIL import Image, ImageChops, ImageCms, ImageFile, UnidentifiedImageError
 from shards.rejects import Rejected
 
 PREPROCESS = ("catalog", "none")
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM")
-"""What is decoded; the rest of Pillow's plugins (PostScript, fonts, video) is never asked."""
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM")
+"""What is decoded, as far as Pillow was built with it; its other plugins (PostScript, video) are never asked."""
 SIXTEEN_BIT = ("I", "I;16", "I;16L", "I;16B", "I;16N")
 NEAR_WHITE = 245
 """A pixel whose three channels all reach this counts as border."""
@@ -113,7 +113,7 @@ def _read(path: Path, max_bytes: int) -> bytes:
 def _decode(data: bytes, how: Normalization) -> Image.Image:
     """Decode to an upright sRGB image of mode RGB; the size is judged from the header."""
     try:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
+        image = Image.open(io.BytesIO(data), formats=_formats())
     except UnidentifiedImageError as error:
         raise Rejected("not_an_image", f"begins with {data[:12]!r}") from error
     except Image.DecompressionBombError:
@@ -135,6 +135,12 @@ def _decode(data: bytes, how: Normalization) -> Image.Image:
     for step in _UPRIGHT.get(orientation, ()):
         pixels = pixels.transpose(step)
     return pixels
+
+
+@lru_cache(maxsize=1)
+def _formats() -> tuple[str, ...]:
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
 def _orientation(image: Image.Image) -> int:

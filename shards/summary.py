@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from rich.console import Console
-from rich.table import Table
 
 from shards.build import Progress
 from shards.index import read_dataset
@@ -43,40 +42,44 @@ def summarize(folder: Path) -> dict[str, Any]:
     }
 
 
-def print_build(console: Console, folder: Path, dataset: dict[str, Any], done: Progress, seconds: float) -> None:
+def build_lines(folder: Path, dataset: dict[str, Any], done: Progress, seconds: float) -> Iterator[str]:
     """The end of a build: what was written, what was not and why, with an example a reason."""
     counts = dataset["counts"]
     size = sum(shard["bytes"] for shard in dataset["shards"])
-    console.print(
-        f"{folder}: {counts['products']:,} products, {counts['images_written']:,} images, "
-        f"{len(dataset['shards'])} shards, {size / 2**20:,.1f} MiB, "
+    yield (
+        f"{folder}: {_number(counts['products'], 'product')}, {_number(counts['images_written'], 'image')}, "
+        f"{_number(len(dataset['shards']), 'shard')}, {size / 2**20:,.1f} MiB, "
         f"{counts['images_seen'] / max(seconds, 1e-9):,.0f} images/s"
     )
     rejected = counts["images_rejected"] | counts["products_rejected"]
+    for reason, count in rejected.items():
+        yield f"  rejected {count:>6,}  {reason:<18} {done.examples.get(reason, '')}"
     if rejected:
-        table = Table("rejected", "count", "first case", box=None, pad_edge=False)
-        for reason, count in rejected.items():
-            table.add_row(reason, f"{count:,}", done.examples.get(reason, ""))
-        console.print(table)
-        console.print(f"all of them, with details: {folder / 'rejected.parquet'}")
+        yield f"  all of them, with details: {folder / 'rejected.parquet'}"
 
 
-def print_summary(console: Console, folder: Path, summary: dict[str, Any]) -> None:
+def summary_lines(folder: Path, summary: dict[str, Any]) -> Iterator[str]:
     dataset, counts = summary["dataset"], summary["dataset"]["counts"]
     low, median, high = summary["image_side"]
-    table = Table(show_header=False, box=None, pad_edge=False, title=str(folder), title_justify="left")
-    table.add_row("built from", ", ".join(f"{name} {value}" for name, value in dataset["options"].items()))
-    table.add_row("products", f"{counts['products']:,}, {summary['variant_groups']:,} variant groups of two or more")
-    table.add_row("images", f"{counts['images_written']:,} written of {counts['images_seen']:,} seen")
     rejected = counts["images_rejected"] | counts["products_rejected"]
-    table.add_row("rejected", _counted(rejected) or "none")
-    table.add_row("per product", _counted(summary["photographs_per_product"], "{1:,} with {0}"))
-    table.add_row("long side", f"{low} to {high} px, median {median}")
-    table.add_row("shards", f"{len(dataset['shards'])}, {summary['bytes'] / 2**20:,.1f} MiB")
+    lines = {
+        "data set": str(folder),
+        "built from": ", ".join(f"{name} {value}" for name, value in dataset["options"].items()),
+        "products": f"{counts['products']:,}, {summary['variant_groups']:,} variant groups of two or more",
+        "images": f"{counts['images_written']:,} written of {counts['images_seen']:,} seen",
+        "rejected": _counted(rejected) or "none",
+        "per product": _counted(summary["photographs_per_product"], "{1:,} with {0}"),
+        "long side": f"{low} to {high} px, median {median}",
+        "shards": f"{len(dataset['shards'])}, {summary['bytes'] / 2**20:,.1f} MiB",
+    }
     for name, values in summary["labels"].items():
-        table.add_row(name, _counted({value or "(unknown)": count for value, count in values.items()}))
-    table.add_row("fingerprint", dataset["fingerprint"])
-    console.print(table)
+        lines[name] = _counted({value or "(unknown)": count for value, count in values.items()})
+    lines["fingerprint"] = dataset["fingerprint"]
+    yield from (f"{name:<13} {value}" for name, value in lines.items())
+
+
+def _number(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'s' * (count != 1)}"
 
 
 def _counted(values: dict[str, int], form: str = "{0} {1:,}") -> str:

@@ -51,7 +51,8 @@ class Pool:
 
     def __init__(self, workers: int, how: Normalization) -> None:
         self.workers, self.how = max(1, workers), how
-        self._idle: queue.SimpleQueue[_Worker | None] = queue.SimpleQueue()
+        # Last in, first out: a small build starts no more processes than it can keep busy.
+        self._idle: queue.LifoQueue[_Worker | None] = queue.LifoQueue()
         self._threads = ThreadPoolExecutor(self.workers) if self.workers > 1 else None
         for _ in range(self.workers if self._threads else 0):
             self._idle.put(None)
@@ -80,6 +81,9 @@ class Pool:
     def _in_worker(self, photograph: Photograph) -> Outcome:
         worker = self._idle.get()
         try:
+            if worker is not None and not worker.alive:
+                worker.close()
+                worker = None
             worker = worker or _Worker()
             return worker.ask(photograph, self.how)
         except _Lost as lost:
@@ -112,6 +116,10 @@ class _Worker:
                 f"a worker process did not start: {lost.detail}",
                 change="build with --workers 1, which needs no further process",
             ) from lost
+
+    @property
+    def alive(self) -> bool:
+        return self._process.poll() is None
 
     def ask(self, photograph: Photograph, how: Normalization) -> Outcome:
         return self._exchange(pickle.dumps((photograph, how)))

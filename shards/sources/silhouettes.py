@@ -173,7 +173,7 @@ def _chair(shape: Shape) -> Outline:
     cushion = (_trapezoid(0.0, half, 0.16, seat + 0.03), _bar(-seat - 0.03, 0.16, seat + 0.03, 0.3))
     edge = _bar(-seat - 0.03, 0.15, seat + 0.03, 0.175)
     if shape.back == "slats":
-        rails = tuple(_bar(-half, v, half, v + 0.17) for v in (-0.95, -0.68, -0.41))
+        rails = tuple(_bar(-half, v, half, v + 0.23) for v in (-0.95, -0.65, -0.35))
         return Outline(rails + cushion, seams=(edge,), wood=legs + posts)
     rest = _trapezoid(top, half * 0.92, -0.06, half)
     return Outline((rest, *cushion), seams=(edge,), wood=legs + posts)

@@ -1,0 +1,132 @@
+import json
+import math
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shards.errors import BadData
+from shards.rejects import Reject
+from shards.sources.manifest import catalogue
+
+ROWS = [
+    {"product_id": "a", "image_path": "1.jpg", "color": "red", "fit": "slim", "other_attrs": '{"season": 3}'},
+    {"product_id": "b", "image_path": "2.jpg", "color": "", "fit": "", "other_attrs": ""},
+    {"product_id": "a", "image_path": "3.jpg", "color": "blue", "fit": "wide", "other_attrs": '{"x": [1]}'},
+]
+
+
+def write(folder: Path, suffix: str, rows: list[dict]) -> Path:
+    path = folder / f"list{suffix}"
+    if suffix == ".csv":
+        quoted = [['"' + str(value).replace('"', '""') + '"' for value in row.values()] for row in rows]
+        path.write_text("\n".join([",".join(rows[0]), *map(",".join, quoted)]) + "\n", encoding="utf-8")
+    elif suffix == ".jsonl":
+        path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    else:
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    return path
+
+
+def split(path: Path) -> tuple[list, list[Reject]]:
+    entries = list(catalogue(path).entries)
+    rejects = [entry for entry in entries if isinstance(entry, Reject)]
+    return [entry for entry in entries if not isinstance(entry, Reject)], rejects
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_rows_are_gathered_by_product_and_the_first_label_wins(tmp_path: Path, suffix: str) -> None:
+    path = write(tmp_path, suffix, ROWS)
+    (a, b), rejects = split(path)
+    assert not rejects and catalogue(path).images == 3
+    assert (a.product_id, a.photographs) == ("a", (tmp_path / "1.jpg", tmp_path / "3.jpg"))
+    assert a.color == "red" and a.attributes == {"fit": "slim", "season": 3, "x": [1]} and a.split == "train"
+    assert (b.color, b.attributes) == ("", {})
+
+
+def test_byte_order_mark_semicolons_and_whole_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "m.csv"
+    path.write_bytes("\ufeffproduct_id;image_path;split\n12;ä.jpg;test\n\n".encode())
+    (product,), rejects = split(path)
+    assert (product.product_id, product.split, product.photographs[0].name, rejects) == ("12", "test", "ä.jpg", [])
+    path = write(tmp_path, ".parquet", [{"product_id": 12, "image_path": "a.jpg", "color": None, "price": math.nan}])
+    (product,), _ = split(path)
+    assert (product.product_id, product.color, product.attributes) == ("12", "", {})
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('{"product_id": "p"}', "image_path is empty"),
+        ('{"image_path": "p"}', "product_id is empty"),
+        ('{"product_id": 1.5, "image_path": "p"}', "product_id is 1.5 of type float"),
+        ('{"product_id": true, "image_path": "p"}', "of type bool"),
+        ('{"product_id": "p", "image_path": ["x"]}', "of type list"),
+        ('{"product_id": "p", "image_path": "a\\u0000b"}', "NUL"),
+        ('{"product_id": "p", "image_path": "s3://bucket/x.jpg"}', "is an address"),
+        ('{"product_id": "p", "image_path": "pipe:cat x"}', "is an address"),
+        ('{"product_id": "\\ud800", "image_path": "x"}', "no Unicode text"),
+        ('{"product_id": "p", "image_path": "x", "size": Infinity}', "can not be written as JSON"),
+        ('{"product_id": "p", "image_path": "x", "attributes": "[1]"}', "allowed: an object"),
+        ('{"product_id": "p", "image_path": "x", "attributes": "{"}', "is not JSON"),
+        ('{"product_id": "good", "image_path": "1.jpg"}', "same photograph of the same product as in row 1"),
+        ("[1, 2]", "a JSON list"),
+        ("{", "not JSON"),
+        ("[" * 100_000, "not JSON"),
+    ],
+)
+def test_a_bad_row_is_a_reject_with_its_number(tmp_path: Path, line: str, said: str) -> None:
+    path = tmp_path / "m.jsonl"
+    path.write_text('{"product_id": "good", "image_path": "1.jpg"}\n\n' + line + "\n")
+    (product,), (reject,) = split(path)
+    assert product.product_id == "good" and catalogue(path).images == 2
+    assert reject.reason == "bad_row" and reject.detail.startswith("row 3: ") and said in reject.detail
+
+
+def test_bad_rows_of_a_csv(tmp_path: Path) -> None:
+    path = tmp_path / "m.csv"
+    path.write_text("product_id,image_path\na,1.jpg\nb\nc,2.jpg,extra\n" + "d," + "x" * (1 << 21) + "\ne,3.jpg\n")
+    products, rejects = split(path)
+    assert [product.product_id for product in products] == ["a", "e"]
+    assert [reject.detail.split(":")[0] for reject in rejects] == ["row 3", "row 4", "row 5"]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_a_missing_column_names_those_found_and_allowed(tmp_path: Path, suffix: str) -> None:
+    path = write(tmp_path, suffix, [{"product": "a", "image_path": "x", "colour": "red"}])
+    with pytest.raises(BadData) as caught:
+        catalogue(path)
+    text = str(caught.value)
+    assert "no column product_id" in text and "'product', 'image_path', 'colour'" in text
+    assert "variant_group" in text and "rename 'product' to 'product_id'" in text
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("m.csv", b"", "no column"),
+        ("m.csv", b"product_id,image_path\n", "no rows"),
+        ("m.csv", "product_id,image_path\nä,1.jpg\n".encode("latin1"), "not UTF-8"),
+        ("m.jsonl", b"", "no rows"),
+        ("m.parquet", b"PAR1", "can not be read as Parquet"),
+        ("m.xlsx", b"", "unknown kind"),
+    ],
+)
+def test_a_file_that_can_not_be_read_as_a_whole(tmp_path: Path, name: str, content: bytes, said: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(BadData, match=said):
+        catalogue(tmp_path / name)
+
+
+@given(st.binary(max_size=400))
+def test_any_bytes_are_read_or_refused_by_name(tmp_path_factory, content: bytes) -> None:
+    folder = tmp_path_factory.mktemp("m")
+    for suffix in (".csv", ".jsonl"):
+        (folder / f"m{suffix}").write_bytes(b"product_id,image_path\n" * (suffix == ".csv") + content)
+        try:
+            list(catalogue(folder / f"m{suffix}").entries)
+        except BadData as error:
+            assert str(folder) in str(error)

@@ -1,0 +1,96 @@
+"""The commands as a user meets them: words on stdout and stderr, exit codes."""
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from shards.cli import main
+
+
+def run(capsys, *words: object) -> tuple[int, str, str]:
+    try:
+        code = main([str(word) for word in words])
+    except SystemExit as ended:  # argparse
+        code = int(ended.code or 0)
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def test_build_verify_info_sheet(capsys, catalogue: Path, tmp_path: Path) -> None:
+    (catalogue / "shirt" / "s 1" / "broken.jpg").write_bytes(b"no image")
+    out = tmp_path / "out"
+    code, printed, err = run(capsys, "build", catalogue, out, "--workers", 1)
+    assert code == 0 and "format folder (chosen from the source)" in printed and err == ""
+    assert "6 products, 12 images, 1 shard," in printed and "not_an_image" in printed and "broken.jpg" in printed
+    code, printed, _ = run(capsys, "verify", out, "--full")
+    assert code == 0 and "no findings" in printed
+    code, printed, _ = run(capsys, "info", out)
+    assert code == 0 and "dress 3, shirt 3" in printed and "12 written of 13 seen" in printed
+    code, printed, _ = run(capsys, "info", out, "--json")
+    summary = json.loads(printed)
+    assert summary["dataset"]["counts"]["products"] == 6 and summary["photographs_per_product"] == {
+        "1": 2,
+        "2": 2,
+        "3": 2,
+    }
+    code, printed, _ = run(capsys, "sheet", out, tmp_path / "sheet.png", "--products", 4)
+    assert code == 0 and "4 of 6 products" in printed
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.height > 4 * 100 and len(sheet.getcolors(1 << 24)) > 100
+
+
+def test_a_manifest_within_the_folder_is_taken(capsys, catalogue: Path, tmp_path: Path) -> None:
+    (catalogue / "manifest.csv").write_text("product_id,image_path,color\nx,shirt/s 1/0.png,red\n")
+    code, printed, _ = run(capsys, "build", catalogue, tmp_path / "out", "--workers", 1)
+    assert code == 0 and "format manifest" in printed and "1 product, 1 image," in printed
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["build", "nowhere", "out"], 3, "'nowhere' does not exist"),
+        (["build", "empty", "out"], 3, "holds no photographs"),
+        (["build", "flat", "out"], 3, "no folder in 'flat' is a product"),
+        (["build", "notes.txt", "out"], 2, "file of unknown kind"),
+        (["build", "wrong.csv", "out"], 3, "rename 'picture_path' to 'image_path'"),
+        (["build", "bad", "out", "--workers", "1"], 3, "none of the 1 photographs"),
+        (["build", "demo", "full"], 2, "other things: notes.txt"),
+        (["build", "demo", "notes.txt"], 2, "is not a folder"),
+        (["build", "demo", "out", "--designs", "0"], 2, "designs is 0"),
+        (["build", "demo", "out", "--seed", "-1"], 2, "seed is -1"),
+        (["build", "flat", "out", "--format", "folder", "--seed", "1"], 2, "with the format demo alone"),
+        (["build", "demo", "out", "--preprocess", "h"], 2, "invalid choice: 'h'"),
+        (["build", "demo", "out", "--max-side", "1"], 2, "16 to 8192"),
+        (["verify", "nowhere"], 3, "does not exist"),
+        (["verify", "empty"], 3, "holds no dataset.json"),
+        (["info", "empty"], 3, "holds no dataset.json"),
+        (["sheet", "empty", "x.png"], 3, "holds no dataset.json"),
+        (["sheet", "empty", "x.txt"], 2, "no picture's name"),
+        (["sheet", "empty", "x.png", "--products", "0"], 2, "1 or more"),
+        (["paint"], 2, "invalid choice"),
+        ([], 2, "required"),
+    ],
+)
+def test_errors_say_what_came_and_end_with_their_code(capsys, tmp_path, monkeypatch, words, code, said) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("empty", "flat", "full", "bad/p"):
+        (tmp_path / name).mkdir(parents=True)
+    Image.new("RGB", (9, 9)).save(tmp_path / "flat" / "a.png")
+    (tmp_path / "full" / "notes.txt").write_text("mine")
+    (tmp_path / "notes.txt").write_text("mine")
+    (tmp_path / "bad" / "p" / "a.jpg").write_text("<html>")
+    (tmp_path / "wrong.csv").write_text("product_id,picture_path\na,b.jpg\n")
+    found, _, err = run(capsys, *words)
+    assert found == code
+    assert said in " ".join(err.split()) and "Traceback" not in err
+
+
+def test_a_finding_ends_with_code_3_and_names_itself(capsys, dataset: Path) -> None:
+    shard = dataset / "shard-000001.tar"
+    content = bytearray(shard.read_bytes())
+    content[700] ^= 1
+    shard.write_bytes(content)
+    code, printed, err = run(capsys, "verify", dataset, "--full")
+    assert code == 3 and "shard-000001.tar" in printed and "product '" in printed and "findings in" in err
