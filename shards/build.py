@@ -81,6 +81,8 @@ def build(
     how = _normalization(preprocess, max_side, jpeg_quality)
     if not shard_mib > 0:
         raise BadUsage(f"shard_mib is {shard_mib}", allowed="more than 0")
+    if workers is not None and workers < 1:
+        raise BadUsage(f"workers is {workers}", allowed="1 or more")
     taken = format or choose_format(str(source))
     catalogue = open_catalogue(str(source), taken, **demo_options)
     folder = Path(out)

@@ -71,7 +71,7 @@ def _verify(options: argparse.Namespace) -> int:
         print(f"... and {more} more")
     hint = "" if options.full else "; --full names the products that are touched"
     raise BadData(
-        f"{len(report.findings)} findings in '{folder}'",
+        f"{len(report.findings)} finding{'s' * (len(report.findings) != 1)} in '{folder}'",
         allowed="every file as dataset.json describes it",
         change=f"build the shards again, or copy the named files again{hint}",
     )

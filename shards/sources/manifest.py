@@ -168,12 +168,12 @@ def _check_columns(path: Path, found: Iterable[str]) -> None:
     if not missing:
         return
     near = {name: difflib.get_close_matches(name, columns, 1, 0.4) for name in missing}
-    renames = [f"rename '{close[0]}' to '{name}'" for name, close in near.items() if close]
+    changes = [f"rename '{_shown(close[0])}' to '{name}'" if close else f"add {name}" for name, close in near.items()]
     raise BadData(
         f"manifest '{path}' has no column {' and no column '.join(missing)}; its columns are "
         + (", ".join(f"'{_shown(name)}'" for name in columns[:40]) or "none"),
         allowed=f"{', '.join(REQUIRED)} (required), {', '.join(LABELS)}, and any other as an attribute",
-        change=", ".join(renames) if renames else f"add {' and '.join(missing)}",
+        change=", ".join(changes),
     )
 
 

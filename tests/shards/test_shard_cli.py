@@ -93,4 +93,6 @@ def test_a_finding_ends_with_code_3_and_names_itself(capsys, dataset: Path) -> N
     content[700] ^= 1
     shard.write_bytes(content)
     code, printed, err = run(capsys, "verify", dataset, "--full")
-    assert code == 3 and "shard-000001.tar" in printed and "product '" in printed and "findings in" in err
+    assert (
+        code == 3 and "shard-000001.tar" in printed and "product '" in printed and " in '" in err and "finding" in err
+    )
