@@ -23,7 +23,7 @@ from skill_fast.engine.flat_groups import FlatGroup, flatten_masters, zero_group
 from skill_fast.engine.param_groups import LAST_LAYER, ParamGroup, param_groups
 from skill_fast.errors import BadUsage
 
-__all__ = ["Engine", "batch_layout", "build_engine", "check_ds_config", "init_distributed", "load_ds_config"]
+__all__ = ["Engine", "batch_layout", "build_engine", "check_ds_config", "init_distributed", "leave", "load_ds_config"]
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 

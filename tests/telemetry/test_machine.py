@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from skill_fast.telemetry.nvml import Sampler, available
+from skill_fast.telemetry.provenance import fingerprint, provenance, source_state
+
+WHAT = ("commit", "dirty", "versions", "cpu", "cores", "gpu", "gpus", "date")
+
+
+def git(folder: Path, *arguments: str) -> str:
+    who = ("-c", "user.name=t", "-c", "user.email=t@example.org")
+    return subprocess.run(
+        ["git", "-C", str(folder), *who, *arguments], check=True, capture_output=True, text=True
+    ).stdout
+
+
+def test_provenance_names_what_a_number_depends_on() -> None:
+    found = json.loads(json.dumps(provenance({"lr": 0.1})))
+    assert set(found) == {*WHAT, "config_fingerprint"}
+    assert found["versions"]["torch"].startswith("2.") and found["cpu"] and found["cores"] >= 1
+    assert found["date"].endswith("+00:00")
+    assert "config_fingerprint" not in provenance()
+
+
+def test_commit_and_dirt_of_a_checkout(tmp_path: Path) -> None:
+    assert source_state(tmp_path) == (None, None)
+    git(tmp_path, "init", "-q")
+    (tmp_path / "a").write_text("1")
+    git(tmp_path, "add", "a")
+    git(tmp_path, "commit", "-qm", "one")
+    commit = git(tmp_path, "rev-parse", "HEAD").strip()
+    assert source_state(tmp_path) == (commit, False)
+    (tmp_path / "untracked").write_text("x")
+    assert source_state(tmp_path) == (commit, False)
+    (tmp_path / "a").write_text("2")
+    assert source_state(tmp_path) == (commit, True)
+
+
+def test_fingerprint_is_of_values_not_of_order() -> None:
+    assert fingerprint({"a": 1, "b": [2]}) == fingerprint({"b": [2], "a": 1}) != fingerprint({"a": 1, "b": [3]})
+
+
+@pytest.mark.skipif(available(), reason="for machines without an NVIDIA driver")
+def test_without_a_driver_the_sampler_yields_nothing() -> None:
+    with Sampler() as sampler:
+        time.sleep(0.01)
+    assert list(sampler) == [] and sampler.means() == {}
+
+
+@pytest.mark.gpu
+def test_with_a_gpu_it_samples() -> None:
+    with Sampler(every_s=0.05) as sampler:
+        time.sleep(0.5)
+    assert len(list(sampler)) >= 3
+    assert sampler.means()["power_w"] > 1
+    with Sampler(index=999) as none:
+        time.sleep(0.1)
+    assert list(none) == []
