@@ -44,20 +44,24 @@ BASIC_COLORS: dict[str, tuple[tuple[int, int, int], ...]] = {
     "black": ((0, 0, 0), (38, 38, 40)),
     "white": ((255, 255, 255), (236, 236, 234)),
     "grey": ((128, 128, 128), (84, 84, 86), (178, 178, 178)),
-    "red": ((204, 30, 36), (150, 20, 30)),
+    "red": ((204, 30, 36), (150, 20, 30), (215, 70, 70)),
     "green": ((40, 140, 60), (24, 84, 40), (130, 200, 110), (110, 120, 50)),
     "yellow": ((240, 210, 40), (250, 240, 140)),
     "blue": ((40, 80, 190), (20, 36, 100), (120, 180, 230), (40, 170, 176)),
     "brown": ((110, 66, 36), (70, 44, 28), (170, 124, 80)),
-    "orange": ((240, 126, 28),),
+    "orange": ((240, 126, 28), (205, 90, 40)),
     "pink": ((242, 140, 180), (250, 200, 210), (220, 50, 130)),
-    "purple": ((120, 52, 150), (176, 140, 210)),
+    "purple": ((120, 52, 150), (176, 140, 210), (70, 45, 90)),
 }
 """The 11 basic colour terms of Berlin and Kay, each with a few sRGB prototypes: the nearest in CIELAB names a pixel."""
 
 BASIC_NAMES = tuple(BASIC_COLORS)
 NEAR_WHITE = 0.92
 """A pixel whose three channels are all above this is ground."""
+LIGHT_GROUND, GROUND_STEP = 0.7, 0.12
+"""Where the border's median is lighter than the first in all channels, so are pixels nearer to it than the second."""
+LEAST_PRODUCT = 0.02
+"""Share of the pixels below which nothing is told apart from the ground: a white product on white."""
 NAMED_SIDE = 32
 """Photographs are averaged down to this side before pixels are named: weave and JPEG noise are no colours."""
 
@@ -82,12 +86,17 @@ def catalogue_color(text: str) -> str:
 
 
 def foreground(images: Tensor) -> Tensor:
-    """Which pixels show the product, not the near-white ground; all pixels of an image that is near-white throughout.
+    """Which pixels show the product, not the ground; all pixels of an image where nothing stands out from the ground.
 
+    Ground: near white, or close to the median colour of the image's border if that is light.
     [n, 3, H, W] in [0, 1] -> [n, H, W] bool.
     """
-    product = (images <= NEAR_WHITE).any(dim=1)
-    return product | ~product.flatten(1).any(dim=1)[:, None, None]
+    border = torch.cat([images[:, :, 0], images[:, :, -1], images[:, :, :, 0], images[:, :, :, -1]], dim=2)
+    median = border.median(dim=2).values[:, :, None, None]
+    near_border = ((images - median).abs() < GROUND_STEP).all(dim=1) & (median > LIGHT_GROUND).all(dim=1)
+    product = ~((images > NEAR_WHITE).all(dim=1) | near_border)
+    seen = product.flatten(1).float().mean(dim=1) >= LEAST_PRODUCT
+    return product | ~seen[:, None, None]
 
 
 def lab_from_srgb(images: Tensor) -> Tensor:

@@ -78,32 +78,49 @@ def print_table(result: Mapping[str, Any], console: Console | None = None) -> No
     console = console or Console()
     if not console.is_terminal:
         console.width = max(console.width, PLAIN_WIDTH)
-    where = f"split {result['split']}: {result['products']} products, {result['photographs']} photographs"
-    knn = list(knn_columns(result))
-    others = [*retrieval_columns(result), *color_columns(result)]
+    knn, others = list(knn_columns(result)), [*retrieval_columns(result), *color_columns(result)]
     if knn:
-        console.print(_table(f"kNN accuracy, k = {result['knn']['k']}, {result['protocol']}", knn, knn_rows(result)))
+        _print_rows(console, f"kNN accuracy, k = {result['knn']['k']}, {result['protocol']}", knn, knn_rows(result))
     if others:
-        console.print(_table("Retrieval and colour", others, color_rows(result)))
-    console.print(where, markup=False, highlight=False)
+        _print_rows(console, "Retrieval and colour", others, color_rows(result))
+    notes = [f"split {result['split']}: {result['products']} products, {result['photographs']} photographs"]
     if any("entropy" in heading for heading, _ in others):
-        console.print(
+        notes.append(
             "Colour entropy in nats: higher is more colour-agnostic, and worth what the purity beside it says."
         )
-    for name, reason in result["absent"].items():
-        console.print(f"no {name}: {reason}", markup=False, highlight=False)
+    notes += [f"no {name}: {reason}" for name, reason in result["absent"].items()]
+    for note in notes:
+        console.print(note, markup=False, highlight=False)
 
 
-def _table(title: str, columns: list[Column], rows: Mapping[str, Mapping[str, float]]) -> Table:
-    table = Table(
-        title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 0, 0, 1)
-    )
-    table.add_column("embedding", no_wrap=True)
-    for heading, _ in columns:
-        table.add_column(heading, justify="right", overflow="fold")
-    for name, scores in rows.items():
-        table.add_row(name, *(cell(scores) for _, cell in columns))
-    return table
+def _print_rows(console: Console, title: str, columns: list[Column], rows: Mapping[str, Mapping[str, float]]) -> None:
+    """One table, or several below each other where the console is too narrow for all columns."""
+    console.print(title, style="bold", highlight=False)
+    names = max(len(name) for name in rows)
+    for group in _that_fit(columns, rows, console.width - names - 2):
+        table = Table(box=SIMPLE_HEAD, padding=(0, 0, 0, 1))
+        table.add_column("embedding", no_wrap=True)
+        for heading, _ in group:
+            table.add_column(heading, justify="right", no_wrap=True)
+        for name, scores in rows.items():
+            table.add_row(name, *(cell(scores) for _, cell in group))
+        console.print(table)
+
+
+def _that_fit(columns: list[Column], rows: Mapping[str, Mapping[str, float]], width: int) -> Iterator[list[Column]]:
+    """Columns in order, as many at a time as ``width`` characters hold, at least one."""
+    group: list[Column] = []
+    left = width
+    for heading, cell in columns:
+        texts = [*heading.split("\n"), *(cell(scores) for scores in rows.values())]
+        needed = max(len(text) for text in texts) + 2
+        if group and needed > left:
+            yield group
+            group, left = [], width
+        group.append((heading, cell))
+        left -= needed
+    if group:
+        yield group
 
 
 def _number(scores: Mapping[str, float], name: str, decimals: int = 3) -> str:

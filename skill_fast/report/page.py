@@ -58,7 +58,8 @@ POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 def render(run: Path, data: str | None = None, device: str | None = None) -> str:
     """The page of a run folder; ``data`` None takes the folder that the run was trained on.
 
-    Raises BadData where ``run`` is no run folder, BadUsage for an unknown device. Everything else that is missing or damaged is named on the page.
+    Raises BadData where ``run`` is no run folder, BadUsage for an unknown device. Everything else that is missing or
+    damaged is named on the page.
     """
     if not any((run / name).is_file() for name in ("config.yaml", "model.json", "metrics.jsonl")):
         raise BadData(

@@ -77,13 +77,20 @@ def test_only_the_tasks_that_were_asked_for(run, demo):
     assert {name.split("/")[0] for name in scores} == {"knn"}
 
 
-def test_the_table_names_every_row_and_the_controls(result):
-    console = Console(record=True, width=120, file=io.StringIO())
+@pytest.mark.parametrize("width", [50, 80, 120])
+def test_the_table_shows_every_score_at_every_width(result, width):
+    console = Console(record=True, width=width, force_terminal=True, file=io.StringIO())
     print_table(result, console)
     text = console.export_text()
-    for name in [*ROWS, "type", "pattern", "same product", "other colour", "colour entropy", "purity", "by chance"]:
+    assert all(len(line) <= width for line in text.splitlines())
+    words = set(text.split())
+    for name in ("type", "pattern", "product", "colour", "entropy", "purity", "(most", "chance)", "R@5"):
+        assert name in words
+    for name, scores in result["rows"].items():
         assert name in text
-    assert f"{result['rows']['trained']['color/clusters/mean']:.3f}" in text
+        for score in ("knn/pattern/accuracy", "retrieval/same_product/recall@1", "color/clusters/mean"):
+            assert f"{scores[score]:.3f}" in words
+    assert f"{result['rows']['trained']['color/ceiling/mean']:.2f}" in text
 
 
 def photographs(folder, source):
@@ -128,7 +135,9 @@ def test_colors_come_from_the_photographs_where_the_catalogue_has_none(tmp_path,
     build(tmp_path / "manifest.csv", tmp_path / "shards", format="manifest", workers=1)
     result = evaluate(run, tmp_path / "shards", ["color"], device="cpu", threads=1)
     assert result["color_source"].startswith("catalogue for ") and "photographs for" in result["color_source"]
-    assert result["rows"]["trained"]["color/clusters/mean"] > result["rows"]["trained"]["color/floor/mean"]
+    scores = result["rows"]["grey pixels"]
+    assert 0 < scores["color/floor/mean"] < scores["color/ceiling/mean"] <= math.log(scores["color/colors"])
+    assert scores["color/products"] == result["products"]
     assert "color" not in result["absent"]
 
 
