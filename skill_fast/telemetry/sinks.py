@@ -23,9 +23,12 @@ from skill_fast.telemetry.throughput import Throughput, clock_text
 class StepValues(Protocol):
     """The schedules' values of one step, as ``engine.optimizer`` has them."""
 
-    lr: float
-    weight_decay: float
-    ema_momentum: float
+    @property
+    def lr(self) -> float: ...
+    @property
+    def weight_decay(self) -> float: ...
+    @property
+    def ema_momentum(self) -> float: ...
 
 
 class MetricsFile:

@@ -69,8 +69,9 @@ def test_control_an_average_in_bf16_does_not_move(reports: list[dict[str, dict]]
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 def test_stages_train_alike(reports: list[dict[str, dict]], precision: str) -> None:
     zero0, zero1, zero2 = (reports[0][f"zero{stage}-{precision}"] for stage in (0, 1, 2))
-    # The stages sum the same gradients in another order: a few units in the last place of the model's dtype.
-    tolerance = {"fp32": 1e-5, "bf16": 2e-2, "fp16": 3e-3}[precision]
+    # Same gradients, same fp32 AdamW: only the norm that clips is summed in another order. DeepSpeed's stage 0 in half
+    # precision counts its first step as the second unless the engine corrects it: that alone would show here.
+    tolerance = 1e-6
     for other in (zero1, zero2):
         assert other["losses"] == pytest.approx(zero0["losses"], rel=tolerance)
         assert other["grad_norm"] == pytest.approx(zero0["grad_norm"], rel=tolerance)
