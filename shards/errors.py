@@ -1,4 +1,4 @@
-"""Failures that a person can mend: what came, what is allowed, what to change, and the exit code that a script can test.
+"""Failures that a person can mend: what came, what is allowed, what to change, and an exit code for scripts.
 
 The list of exit codes is documented in docs/exit_codes.md; training adds its own in ``skill_fast.errors``.
 """

@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import os
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,21 +17,12 @@ import tyro
 import yaml
 
 from skill_fast.data.loader import LoaderConfig
+from skill_fast.demo import DemoConfig
 from skill_fast.engine.optimizer import OptimizerConfig
 from skill_fast.errors import BadUsage
 from skill_fast.methods.skill import SkillConfig, ViewsConfig
 from skill_fast.models.heads import HeadConfig
 from skill_fast.models.vit import BackboneConfig
-
-
-@dataclass(frozen=True)
-class DemoConfig:
-    """The drawn catalogue that a run without --data trains on."""
-
-    designs: int = 248
-    photo_side: int = 64
-    """Pixels."""
-    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -78,7 +68,7 @@ class Command:
 def parse(arguments: Sequence[str], presets: dict[str, Config]) -> Command:
     """Read a command line; the preset's values are the defaults of every other option.
 
-    Raises BadUsage for an unknown preset; an unknown or ill-typed option ends the process with exit code 2, as tyro does.
+    Raises BadUsage for an unknown preset; an unknown or ill-typed option ends the process with exit code 2 (tyro).
     """
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--preset", default="demo")
@@ -88,9 +78,7 @@ def parse(arguments: Sequence[str], presets: dict[str, Config]) -> Command:
     first.add_argument("--local_rank", "--local-rank", type=int, help=argparse.SUPPRESS)  # from DeepSpeed's launcher
     known, rest = first.parse_known_args(arguments)
     if known.preset not in presets:
-        raise BadUsage(
-            f"preset '{known.preset}' is not known", allowed=", ".join(presets), change="--preset NAME"
-        )
+        raise BadUsage(f"preset '{known.preset}' is not known", allowed=", ".join(presets), change="--preset NAME")
     text = (
         "Train an encoder. Before all other options: --preset {" + ",".join(presets) + "}, --ds_config FILE, "
         "--fresh (throw away the run folder's checkpoints), --allow_change (resume although config or data changed)."
@@ -130,14 +118,3 @@ def save(path: Path, config: Config, ds_config: dict[str, Any]) -> None:
     temporary = path.with_name(path.name + ".tmp")
     temporary.write_text(text, encoding="utf-8")
     os.replace(temporary, path)
-
-
-def cache_folder() -> Path:
-    """Where drawn catalogues are kept: $SKILL_FAST_CACHE, else skill_fast below the user's cache folder."""
-    named = os.environ.get("SKILL_FAST_CACHE")
-    if named:
-        return Path(named)
-    base = os.environ.get("XDG_CACHE_HOME") or (
-        Path.home() / ("Library/Caches" if sys.platform == "darwin" else ".cache")
-    )
-    return Path(base) / "skill_fast"

@@ -31,9 +31,11 @@ def demo() -> Config:
         ),
         head=HeadConfig(prototypes=256, hidden=256, bottleneck=64, init="fan_in"),
         optimizer=OptimizerConfig(
-            lr=4e-3,
+            lr=8e-3,
             warmup_epochs=1.5,
             final_weight_decay=0.1,
+            teacher_temp=0.03,
+            final_teacher_temp=0.03,
             ema_momentum=0.99,
             final_ema_momentum=0.9995,
             freeze_last_layer_epochs=0.0,

@@ -15,10 +15,13 @@ from skill_fast.methods.skill import Skill
 class Method(Protocol):
     """What ``engine.loop.train`` calls, in the order of the calls; there is nothing to inherit from."""
 
-    student: nn.Module
-    """Trained by the engine."""
-    teacher: nn.Module
-    """The same module tree; follows the student's moving average."""
+    @property
+    def student(self) -> nn.Module:
+        """Trained by the engine."""
+
+    @property
+    def teacher(self) -> nn.Module:
+        """The same module tree; follows the student's moving average."""
 
     def views(self) -> tuple[ViewGroup, ...]:
         """The crops the loader makes for one sample."""

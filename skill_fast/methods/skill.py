@@ -17,7 +17,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -118,7 +118,7 @@ class Skill:
     def reduce(self) -> None:
         """Start summing the teacher's columns over the ranks, once a step; ``commit`` waits for it."""
         if dist.is_initialized() and dist.get_world_size() > 1:
-            self._reduction = dist.all_reduce(self._teacher_sum, async_op=True)
+            self._reduction = dist.all_reduce(cast(Tensor, self._teacher_sum), async_op=True)
 
     def commit(self, applied: bool) -> None:
         """Move the center if the optimizer step was applied; forget this step's sums either way."""

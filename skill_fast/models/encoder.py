@@ -124,7 +124,7 @@ def _read_about(folder: Path) -> dict[str, Any]:
         raise BadData(f"'{path}' is not the JSON object it should be: {error}") from error
     if about.get("format") != "skill-encoder" or about.get("version") != 1 or missing or strange:
         raise BadData(
-            f"'{path}' is not an encoder of this version: format {about.get('format')!r}, version {about.get('version')!r}"
+            f"'{path}' is no encoder of this version: format {about.get('format')!r}, version {about.get('version')!r}"
             + (f", missing {sorted(missing)}" if missing else "")
             + (f", unknown {sorted(strange)}" if strange else ""),
             allowed="format 'skill-encoder', version 1",

@@ -61,8 +61,8 @@ class DistillationHead(nn.Module):
 class MultiCrop(nn.Module):
     """A backbone and a head over crops of several resolutions.
 
-    One backbone pass per resolution, then the head once over all views: crops of a list of [views_i, batch, 3, H_i, W_i]
-    give logits [sum of views_i, batch, prototypes], in the order of the list.
+    One backbone pass per resolution, then the head once over all views: crops [views_i, batch, 3, H_i, W_i] give logits
+    [sum of views_i, batch, prototypes], in the order given.
     """
 
     def __init__(self, backbone: nn.Module, head: nn.Module) -> None:

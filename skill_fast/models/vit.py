@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import timm
 import torch
@@ -35,7 +35,7 @@ def build_backbone(config: BackboneConfig, *, drop_path: float | None = None, se
     """Build the backbone with fresh weights, returning the class token of an image.
 
     The module maps (B, 3, H, W) to (B, embed_dim) and takes every H and W that the patch size divides.
-    drop_path: overrides the configuration's, 0 for a teacher. seed: weights drawn from it, the global generator untouched.
+    drop_path: overrides the configuration's, 0 for a teacher. seed: draws the weights, the global generator untouched.
     Raises BadUsage for a name timm does not know, one that is not a vision transformer, or sizes that do not fit.
     """
     options: dict[str, Any] = {
@@ -49,7 +49,7 @@ def build_backbone(config: BackboneConfig, *, drop_path: float | None = None, se
             torch.manual_seed(seed)
         backbone = _create(config.name, options)
         if config.init == "fan_in":
-            fan_in_init(backbone.blocks)
+            fan_in_init(cast(nn.Module, backbone.blocks))
     return backbone
 
 

@@ -53,14 +53,14 @@ def test_loss_and_gradient_equal_the_double_loop(pairs, views, batch, prototypes
     theirs = oracle(student, teacher, center, 0.1, 0.04, pairs)
     (expected,) = torch.autograd.grad(theirs[0], student)
 
-    # fp32 with logits divided by 0.04: log-softmax values reach 50, so 1e-6 relative is about one unit in the last place.
+    # fp32 with logits divided by 0.04: log-softmax values reach 50, and 1e-6 of that is about one last place.
     for got, wanted in zip(ours, theirs):
         torch.testing.assert_close(got.double(), wanted.detach(), rtol=2e-6, atol=1e-5)
     torch.testing.assert_close(gradient.double(), expected.double(), rtol=1e-4, atol=1e-7)
 
 
 def test_a_view_is_never_compared_with_itself():
-    """With two global crops and no local ones, only (0, 1) and (1, 0) count: one view's own row has no say in its loss."""
+    """With two global crops and no local ones, only the pairs (0, 1) and (1, 0) count."""
     student, teacher = logits(2, 3, 17, 0).requires_grad_(), logits(2, 3, 17, 1)
     center = torch.zeros(17)
     both = distillation_loss(student, teacher, center, 0.1, 0.04).loss

@@ -89,5 +89,5 @@ def test_weights_of_another_backbone_are_named(run):
     about = json.loads(path.read_text())
     about["backbone"]["depth"] = 2
     path.write_text(json.dumps(about))
-    with pytest.raises(BadData, match="weights that model.json describes"):
+    with pytest.raises(BadData, match=r"weights that model\.json describes"):
         load_encoder(run[0])

@@ -9,11 +9,11 @@ from skill_fast.kernels.centering import reference
 
 
 def center_update(
-    center: Float[Tensor, "prototypes"],
-    teacher_sum: Float[Tensor, "prototypes"],
+    center: Float[Tensor, prototypes],
+    teacher_sum: Float[Tensor, prototypes],
     rows: int | Float[Tensor, ""],
     momentum: float,
-) -> Float[Tensor, "prototypes"]:
+) -> Float[Tensor, prototypes]:
     """Return the center moved towards the mean of the teacher's rows.
 
     ``c <- m c + (1 - m) teacher_sum / rows``

@@ -1,0 +1,75 @@
+"""The drawn catalogue that a run without --data trains on, built once and kept in the cache folder."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import shards
+from shards.build import build
+from skill_fast.errors import StorageFailure
+
+
+@dataclass(frozen=True)
+class DemoConfig:
+    """What is drawn; see ``skill-shards build demo``."""
+
+    designs: int = 248
+    photo_side: int = 64
+    """Pixels."""
+    seed: int = 0
+
+
+def demo_shards(config: DemoConfig) -> Path:
+    """Return the folder of the demo's shards, building them first where the cache has none.
+
+    Two processes may build at once: each works aside, and the first to finish gives its folder the name.
+    """
+    name = f"demo-{config.designs}-{config.photo_side}-{config.seed}-{_drawing_version()}"
+    final = cache_folder() / name
+    if (final / "dataset.json").is_file():
+        return final
+    aside = final.with_name(f".{name}-{os.getpid()}")
+    print(f"drawing the demo catalogue into {final} (once)", file=sys.stderr)
+    try:
+        aside.parent.mkdir(parents=True, exist_ok=True)
+        build(
+            "demo",
+            aside,
+            format="demo",
+            max_side=config.photo_side,
+            designs=config.designs,
+            photo_side=config.photo_side,
+            seed=config.seed,
+        )
+        os.rename(aside, final)
+    except OSError as error:
+        if (final / "dataset.json").is_file():
+            return final
+        raise StorageFailure(
+            f"the demo catalogue could not be written below '{final.parent}': {error}",
+            allowed="a folder with some 20 MB of room",
+            change="set SKILL_FAST_CACHE to another folder",
+        ) from error
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return final
+
+
+def cache_folder() -> Path:
+    """$SKILL_FAST_CACHE, else ``skill_fast`` below $XDG_CACHE_HOME or ~/.cache."""
+    named = os.environ.get("SKILL_FAST_CACHE")
+    return Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "skill_fast"
+
+
+def _drawing_version() -> str:
+    """Eight hex digits of the code that draws and packs, so that a newer version never trains on older drawings."""
+    package = Path(shards.__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted(package.rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:8]

@@ -1,0 +1,125 @@
+"""START HERE: from a configuration to a trained encoder and a table of what it learned.
+
+    deepspeed skill_fast/train.py --ds_config ds_configs/zero2.json [--preset NAME] [--data DIR] [--section.key VALUE]
+
+``build`` makes data, method and engine in the order in which data flows, ``engine/loop.py`` trains, ``measure``
+scores the encoder beside its controls.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+if sys.path and Path(sys.path[0] or ".").resolve() == Path(__file__).resolve().parent:
+    del sys.path[0]  # started as a file: names such as `data` and `models` must not hide other packages' modules
+
+import os
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import replace
+from typing import Any
+
+from skill_fast.config import Command, Config, as_dict, parse, save
+from skill_fast.data.index import CatalogueIndex, open_index
+from skill_fast.data.loader import Loader
+from skill_fast.demo import demo_shards
+from skill_fast.engine.checkpoint import Checkpointer
+from skill_fast.engine.deepspeed_engine import build_engine, init_distributed, leave, load_ds_config
+from skill_fast.engine.loop import Run
+from skill_fast.engine.optimizer import Course
+from skill_fast.engine.teacher import ShardedTeacher
+from skill_fast.errors import exit_with
+from skill_fast.evaluate.suite import evaluate, print_table, write_json
+from skill_fast.methods import METHODS
+from skill_fast.models.encoder import describe, save_encoder
+from skill_fast.presets import PRESETS
+from skill_fast.run_folder import RunFolder, what_must_not_change
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Train as the command line says; returns the exit code (docs/exit_codes.md)."""
+    return exit_with(lambda: start(parse(sys.argv[1:] if arguments is None else arguments, PRESETS)))
+
+
+def start(command: Command) -> None:
+    """Build, train and finish a run; however it ends, exit.json says so."""
+    folder = RunFolder(command.config.out, rank=int(os.environ.get("RANK", "0")))
+    ds_config = load_ds_config(command.ds_config)
+    config = (
+        command.config if command.config.data else replace(command.config, data=str(demo_shards(command.config.demo)))
+    )
+    index = open_index(config.data)
+    folder.open(fresh=command.fresh)
+    run = None
+    try:
+        run = build(config, ds_config, index, folder)
+        with run:
+            run.resume(command.allow_change)
+            if run.engine.rank == 0:
+                save(folder.path / "config.yaml", config, ds_config)
+                print(f"preset {command.preset}: {run}\nrun folder {folder.path}")
+            with closing(run.sinks(folder.path)) as sinks:
+                run.train(sinks, config.log_every, config.checkpoint_every)
+        if config.evaluate and run.engine.rank == 0:
+            measure(folder, index)
+    except BaseException as error:
+        folder.fail(error, run.step if run else 0)
+        raise
+    finally:
+        leave()
+    folder.close(0, "done", run.step)
+
+
+def build(config: Config, ds_config: dict[str, Any], index: CatalogueIndex, folder: RunFolder) -> Run:
+    """Everything a run is made of, on this rank."""
+    rank, world_size, device = init_distributed()
+    method = METHODS[config.method](config.skill, config.backbone, config.head, config.views, seed=config.seed)
+    method.to(device)
+    engine = build_engine(method.student, ds_config, betas=(config.optimizer.beta1, config.optimizer.beta2))
+    teacher = ShardedTeacher(engine, method.teacher)
+    loader = Loader(
+        index,
+        method.views(),
+        global_batch=engine.global_batch,
+        rank=rank,
+        world_size=world_size,
+        micro_steps=engine.micro_steps,
+        seed=config.seed,
+        config=config.loader,
+        device=device,
+        skipped_path=folder.skipped_path,
+    )
+    course = Course(
+        config.optimizer,
+        total_steps=config.steps or round(config.epochs * loader.steps_per_epoch),
+        steps_per_epoch=loader.steps_per_epoch,
+        global_batch=engine.global_batch,
+    )
+    fixed = what_must_not_change(as_dict(config), ds_config)
+    checkpointer = Checkpointer(folder.path, engine, teacher, config=fixed, dataset=index.fingerprint)
+
+    def export(step: int) -> None:
+        weights = teacher.full_state()
+        if rank == 0:
+            backbone = {
+                name.removeprefix("backbone."): w for name, w in weights.items() if name.startswith("backbone.")
+            }
+            save_encoder(
+                folder.path,
+                backbone,
+                describe(config.backbone, method=config.method, step=step, seed=config.seed, dataset=index.fingerprint),
+            )
+
+    return Run(engine, teacher, method, loader, course, checkpointer, export)
+
+
+def measure(folder: RunFolder, index: CatalogueIndex) -> None:
+    """Score the encoder beside its controls: evaluation.json and a table on the terminal."""
+    result = evaluate(folder.path, index)
+    write_json(folder.path / "evaluation.json", result)
+    print_table(result)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
