@@ -106,7 +106,7 @@ class ProgressLine:
     def show(self, row: Mapping[str, Any], left_s: float | None, data_wait_share: float) -> None:
         line = progress_text(row, self.total_steps, left_s, data_wait_share)
         if self._live is not None:
-            self._live.update(Text(line, overflow="ellipsis", no_wrap=True))
+            self._live.update(Text(line))
         elif time.monotonic() - self._printed_s >= self.every_s or row["step"] >= self.total_steps:
             self._printed_s = time.monotonic()
             print(line, file=self._stream, flush=True)
@@ -118,14 +118,17 @@ class ProgressLine:
 
 
 def progress_text(row: Mapping[str, Any], total_steps: int, left_s: float | None, data_wait_share: float) -> str:
-    """``step 120/1380  loss 5.21  teacher entropy 3.02  412 products/s  data wait 3 %  left 4:10``"""
+    """``step  120/1380  loss 5.211  entropy 3.020  412 products/s  wait 3%  left 4:10``: it fits 80 columns.
+
+    entropy: of the teacher's outputs, in nats. wait: share of the step time spent waiting for data.
+    """
     width = len(str(total_steps))
     parts = [f"step {row['step']:>{width}}/{total_steps}"]
-    for name, label in (("loss", "loss"), ("teacher_entropy", "teacher entropy")):
+    for name, label in (("loss", "loss"), ("teacher_entropy", "entropy")):
         if name in row:
             parts.append(f"{label} {row[name]:.3f}")
     parts.append(f"{row['products_per_s']:.0f} products/s")
-    parts.append(f"data wait {100 * data_wait_share:.0f} %")
+    parts.append(f"wait {100 * data_wait_share:.0f}%")
     parts.append(f"left {clock_text(left_s)}")
     return "  ".join(parts)
 
