@@ -1,4 +1,4 @@
-"""Small catalogues, written by the letter of docs/contracts.md with nothing of ``shards``: they hold the contract from this side."""
+"""Small catalogues by the letter of docs/contracts.md, written without ``shards``: the contract from this side."""
 
 from __future__ import annotations
 
@@ -64,7 +64,13 @@ def write_catalogue(folder: Path, products: Sequence[Product], shards: int = 1) 
     manifest = {
         "format": "skill-shards",
         "version": 1,
-        "options": {"source_format": "test", "preprocess": "none", "max_side": 512, "jpeg_quality": 90, "shard_mib": 256},
+        "options": {
+            "source_format": "test",
+            "preprocess": "none",
+            "max_side": 512,
+            "jpeg_quality": 90,
+            "shard_mib": 256,
+        },
         "counts": {
             "products": len(products),
             "images_seen": len(image_rows),
@@ -135,10 +141,9 @@ def _write_product(
 
 def _write_tables(folder: Path, image_rows: list[dict[str, object]], product_rows: list[dict[str, object]]) -> None:
     text = pa.string()
-    images = pa.schema(
-        [("key", text), ("view", pa.int32()), ("shard", pa.int32()), ("offset", pa.int64()), ("size", pa.int64())]
-        + [("crc32", pa.uint32()), ("height", pa.int32()), ("width", pa.int32())]
-    )
+    numbers = {"view": "int32", "shard": "int32", "offset": "int64", "size": "int64", "crc32": "uint32"}
+    numbers |= {"height": "int32", "width": "int32"}
+    images = pa.schema([("key", text), *((name, getattr(pa, kind)()) for name, kind in numbers.items())])
     names = ("key", "product_id", "product_type", "color", "pattern", "variant_group", "split", "attributes")
     products = pa.schema([(n, text) for n in names] + [("first_image", pa.int64()), ("images", pa.int32())])
     pq.write_table(pa.Table.from_pylist(image_rows, schema=images), folder / "images.parquet")
@@ -166,7 +171,7 @@ def some_products(count: int, split: str = "train") -> list[Product]:
 
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """24 products for training and 4 for testing in 5 shards; 72 + 10 photographs. Not to be changed by a test."""
+    """24 products for training and 4 for testing in 5 shards; 70 + 10 photographs. Not to be changed by a test."""
     return write_catalogue(tmp_path_factory.mktemp("shards"), some_products(24) + some_products(4, "test"), shards=5)
 
 

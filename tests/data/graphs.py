@@ -22,7 +22,7 @@ def png(pixels: np.ndarray) -> np.ndarray:
 
 
 def still_plan(sizes: list[tuple[int, int]], size: int, **changes: np.ndarray) -> CropPlan:
-    """The plan that does nothing but resize whole photographs of the given (height, width), one view; [batch, 1, ...]."""
+    """The plan that does nothing but resize whole photographs of the given (height, width); [batch, 1, ...]."""
     n = len(sizes)
     whole = np.array([[0, 0, h, w] for h, w in sizes], dtype=np.int64)[:, None]
     one = np.ones((n, 1), dtype=np.float32)

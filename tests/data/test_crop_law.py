@@ -47,7 +47,7 @@ def test_windows_lie_inside_and_have_the_asked_share(height, width, low, span, a
     ).tolist()
     assert window == window_by_loop(height, width, scale, aspects, u[0, :10], u[0, 10:20], u[0, 20], u[0, 21])
     y, x, h, w = window
-    assert 0 <= y and 0 <= x and h >= 1 and w >= 1 and y + h <= height and x + w <= width
+    assert y >= 0 and x >= 0 and h >= 1 and w >= 1 and y + h <= height and x + w <= width
     fallback = window_by_loop(height, width, scale, aspects, [], [], 0, 0)
     if window != fallback:
         rounding = (h + w) / 2 + 0.25  # half a pixel on each side
@@ -58,9 +58,7 @@ def test_area_and_place_are_uniform():
     n = 20000
     u = np.random.default_rng(1).random((n, 22))
     side = np.full(n, 1000)
-    windows = random_resized_windows(
-        side, side, (0.2, 0.6), (3 / 4, 4 / 3), u[:, :10], u[:, 10:20], u[:, 20], u[:, 21]
-    )
+    windows = random_resized_windows(side, side, (0.2, 0.6), (3 / 4, 4 / 3), u[:, :10], u[:, 10:20], u[:, 20], u[:, 21])
     share = windows[:, 2] * windows[:, 3] / 1e6
     # At these shares every first try fits, so the share is U(.2, .6) itself: mean .4, deviation .4 / sqrt 12.
     assert abs(share.mean() - 0.4) < 5 * 0.4 / math.sqrt(12 * n)
@@ -83,7 +81,7 @@ def test_area_and_place_are_uniform():
 def test_zooms_lie_inside(height, width, area, aspect, y, x):
     arrays = [np.array([v]) for v in (height, width, area, aspect, y, x)]
     [[top, left, h, w]] = zoom_windows(*arrays).tolist()
-    assert 0 <= top and 0 <= left and h >= 1 and w >= 1 and top + h <= height and left + w <= width
+    assert top >= 0 and left >= 0 and h >= 1 and w >= 1 and top + h <= height and left + w <= width
 
 
 @settings(max_examples=100, deadline=None)
@@ -96,7 +94,7 @@ def test_zooms_lie_inside(height, width, area, aspect, y, x):
 )
 def test_erased_boxes_lie_inside_and_have_their_share(size, area, aspect, y, x):
     [[top, left, h, w]] = erase_boxes(size, *(np.array([v]) for v in (area, aspect, y, x))).tolist()
-    assert 0 <= top and 0 <= left and top + h <= size and left + w <= size
+    assert top >= 0 and left >= 0 and top + h <= size and left + w <= size
     assert abs(h * w - area * size * size) <= (h + w) / 2 + 0.75
     if area == 0:
         assert h == w == 0

@@ -1,4 +1,4 @@
-"""Homographies: direction, composition, and the split into a resize and a warp, against torchvision on whole pictures."""
+"""Homographies: direction, composition, and the split into a resize and a warp, against torchvision."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from conftest import drawn
 from graphs import crops_of, still_plan
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_pixels import warped
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as torchvision
 
@@ -52,8 +53,19 @@ def test_turns_are_torchvisions(degrees, scale):
     inverse = geometry.inverse_turns(np.array([degrees]), np.array([scale]), np.array([False]))
     got = crop_by(about_center(inverse, 63, 63), picture, 63)
     expected = as_torchvision(torchvision.affine, picture, -degrees, [0, 0], scale, [0.0, 0.0])
-    # A resize to the crop's pitch and then a bilinear warp, against one bilinear sampling: both smooth, not alike.
-    assert np.abs(got - expected).mean() < 1 and np.abs(got - expected).max() < 12
+    close_to(got, expected, about_center(inverse, 63, 63), picture)
+
+
+def close_to(got: np.ndarray, expected: np.ndarray, matrix: np.ndarray, picture: np.ndarray) -> None:
+    """Everywhere the bilinear sampling of the definition, and torchvision's but for its seam.
+
+    What remains is the resize before the warp, to a grid that is a fraction of a pixel off. Along the border
+    torchvision 0.29 multiplies its zero-padded sample by the mask a second time: a dark seam, left out here.
+    """
+    definition = warped(picture, matrix, len(got))
+    inside = warped(np.zeros_like(picture), matrix, len(got)) == 0
+    assert np.abs(got - definition).mean() < 0.5 and np.abs(got - definition).max() < 4
+    assert np.abs(got - expected)[inside].mean() < 0.5 and inside.mean() > 0.5
 
 
 def test_quarter_turns_and_flips_are_exact_directions():
@@ -67,17 +79,14 @@ def test_quarter_turns_and_flips_are_exact_directions():
 
 
 def test_perspective_is_torchvisions():
-    picture = fading(60, 80, 6)
     inward = np.array([[[0.1, 0.05], [0.0, 0.15], [0.08, 0.02], [0.12, 0.1]]])
-    moved = (CORNERS + inward[0] * [[1, 1], [-1, 1], [-1, -1], [1, -1]]) * [80, 60]
-    matrix = geometry.inverse_perspectives(np.array([60]), np.array([80]), inward)[0]
-    assert np.allclose(geometry.apply(matrix[None], moved)[0], CORNERS * [80, 60])
-    to_picture = matrix @ geometry.scalings(np.array([80 / 64]), np.array([60 / 64]))[0]
-    got = crop_by(to_picture, picture, 64)
-    expected = as_torchvision(torchvision.perspective, picture, (CORNERS * [80, 60]).tolist(), moved.tolist())
-    shrunk = torchvision.resize(torch.tensor(expected).permute(2, 0, 1), [64, 64], antialias=True).permute(1, 2, 0)
-    difference = np.abs(got - shrunk.numpy())
-    assert difference.mean() < 1 and difference.max() < 12  # smoothed before there, after here
+    moved = CORNERS + inward[0] * [[1, 1], [-1, 1], [-1, -1], [1, -1]]
+    oblong = geometry.inverse_perspectives(np.array([60]), np.array([80]), inward)
+    assert np.allclose(geometry.apply(oblong, moved * [80, 60])[0], CORNERS * [80, 60])
+    picture = fading(63, 63, 6)
+    matrix = geometry.inverse_perspectives(np.array([63]), np.array([63]), inward)[0]
+    expected = as_torchvision(torchvision.perspective, picture, (63 * CORNERS).tolist(), (63 * moved).tolist())
+    close_to(crop_by(matrix, picture, 63), expected, matrix, picture)
 
 
 @settings(max_examples=100, deadline=None)
@@ -108,6 +117,6 @@ def test_the_split_is_the_same_map(degrees, scale, inward, height, width, share,
     points = np.random.default_rng(0).random((50, 2)) * size
     direct = geometry.apply(matrix, points)[0]
     through = geometry.apply(homographies, points)[0] * [(x1 - x0) / resized[0, 1], (y1 - y0) / resized[0, 0]]
-    assert np.allclose(through + [x0, y0], direct, atol=1e-6 * max(height, width))
+    assert np.allclose(through + np.array([x0, y0]), direct, atol=1e-6 * max(height, width))
     inside = (direct >= 0).all(axis=1) & (direct <= [width, height]).all(axis=1)
     assert (direct[inside] >= [x0, y0]).all() and (direct[inside] <= [x1, y1]).all()

@@ -54,14 +54,14 @@ def test_a_file_of_another_size_is_named_with_its_bytes(catalogue, name, damage)
     else:
         path.write_bytes(path.read_bytes()[: size // 2 if damage == "short" else 0])
     state = {"missing": "is missing", "short": f"has {size // 2} bytes", "empty": "has 0 bytes"}[damage]
-    with pytest.raises(BadData, match=f"{name}' {state}, dataset.json says {size} bytes"):
+    with pytest.raises(BadData, match=rf"{name}' {state}, dataset.json says {size} bytes"):
         open_index(path.parent)
 
 
 def test_a_folder_without_manifest_is_not_finished(tmp_path):
-    with pytest.raises(BadData, match="holds no dataset.json"):
+    with pytest.raises(BadData, match=r"holds no dataset\.json"):
         open_index(tmp_path)
-    with pytest.raises(BadData, match="holds no dataset.json"):
+    with pytest.raises(BadData, match=r"holds no dataset\.json"):
         open_index(tmp_path / "gone")
 
 

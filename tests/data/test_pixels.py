@@ -67,10 +67,10 @@ def test_resize_is_the_antialiased_cubic_of_the_window(H, W, y, x, h, w, size):
 def test_crops_are_torchvisions_resized_crops(H, W, y, x, h, w, size):
     """The same pixels to the rounding, but at the edge, on the worst picture there is: noise.
 
-    DALI's kernel sees the photograph beyond the window and repeats the photograph's border; torchvision has cut the window
-    out before and leaves weights away. So the edge, as far as the kernel reaches (2 pixels of the coarser of the two
-    grids), is left out here, and bounded on a smooth picture below. torchvision works in float: its 8-bit path rounds
-    between the passes as well.
+    DALI's kernel sees the photograph beyond the window and repeats the photograph's border; torchvision has cut the
+    window out before and leaves weights away. So the edge, as far as the kernel reaches (2 pixels of the coarser of the
+    two grids), is left out here, and bounded on a smooth picture below. torchvision works in float: its 8-bit path
+    rounds between the passes as well.
     """
     got, cut = both_ways(noise(H, W), y, x, h, w, size)
     reach_y, reach_x = (int(np.ceil(2 * max(1, size / n))) for n in (h, w))
@@ -103,12 +103,16 @@ def yiq_matrix(saturation: float, hue_degrees: float) -> np.ndarray:
 
 @pytest.mark.parametrize(
     ("brightness", "contrast", "saturation", "hue"),
-    [(1, 1, 1, 0), (1.4, 1, 1, 0), (0.6, 1, 1, 0), (1, 0.6, 1, 0), (1, 1.4, 1, 0), (1, 1, 0, 0), (1, 1, 0.5, 0)]
-    + [(1, 1, 1, 36), (1, 1, 1, -170), (1.2, 0.7, 1.2, 30), (0.7, 1.3, 0.0, 90)],
+    [
+        *[(1, 1, 1, 0), (1.4, 1, 1, 0), (0.6, 1, 1, 0), (1, 0.6, 1, 0), (1, 1.4, 1, 0), (1, 1, 0, 0), (1, 1, 0.5, 0)],
+        *[(1, 1, 1, 36), (1, 1, 1, -170), (1.2, 0.7, 1.2, 30), (0.7, 1.3, 0.0, 90)],
+    ],
 )
 def test_color_twist_is_its_formula(brightness, contrast, saturation, hue):
-    """brightness (contrast (M x - 128) + 128), M in YIQ: one step, clipped once. torchvision's jitter differs here: HSV hue,
-    contrast about the picture's mean grey, an order drawn at random and clipping between."""
+    """brightness (contrast (M x - 128) + 128), M in YIQ: one step, clipped once.
+
+    torchvision's jitter differs: HSV hue, contrast about the picture's mean grey, a random order, clipping between.
+    """
     picture = noise(33, 33)
     values = {"brightness": brightness, "contrast": contrast, "saturation": saturation, "hue_degrees": hue}
     plan = still_plan([(33, 33)], 33, **{k: np.array([v]) for k, v in values.items()})
@@ -203,7 +207,7 @@ def test_half_precision_is_float32_rounded():
 
 
 def test_plain_graph_has_no_colour_or_blur():
-    """Where nothing of a group can change colour the operations are left out; the pixels are those of the resize alone."""
+    """Where nothing of a group can change colour the operations are left out: the resize alone."""
     picture = noise(25, 25)
     plan = still_plan([(25, 25)], 25, brightness=np.array([0.0]), blur_sigma=np.array([2.0]))
     assert np.array_equal(crops_of([picture], 25, plan, generic=PLAIN)[0], picture)

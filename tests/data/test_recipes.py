@@ -66,10 +66,10 @@ def test_selection_by_type_or_by_name(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("rotat_p: 1", "unknown key 'rotat_p'\n  allowed: rotate_p, rotate_degrees, "),
-        ("rotate_p: 1.5", "rotate_p: 1.5\n  allowed: a number from 0 to 1"),
-        ("rotate_p: yes", "rotate_p: True\n  allowed: a number from 0 to 1"),
-        ("zoom_area: 0.3", "zoom_area: 0.3\n  allowed: two numbers .low, high. from 0 to 1 above 0"),
+        ("rotat_p: 1", r"unknown key 'rotat_p'\n  allowed: rotate_p, rotate_degrees, "),
+        ("rotate_p: 1.5", r"rotate_p: 1.5\n  allowed: a number from 0 to 1"),
+        ("rotate_p: yes", r"rotate_p: True\n  allowed: a number from 0 to 1"),
+        ("zoom_area: 0.3", r"zoom_area: 0.3\n  allowed: two numbers \[low, high\] from 0 to 1 above 0"),
         ("zoom_area: [0.7, 0.3]", "zoom_area"),
         ("scale: [0.0, 1.0]", "above 0"),
         ("quarter_turns: 1", "true or false"),
@@ -80,9 +80,9 @@ def test_selection_by_type_or_by_name(tmp_path):
 def test_a_wrong_file_is_refused_by_name(tmp_path, text, message):
     path = tmp_path / "mine.yaml"
     path.write_text(text)
-    with pytest.raises(BadUsage, match="(?s)mine.yaml.*" + message.replace("[", r"\[") if "\n" not in message else message) as caught:
+    with pytest.raises(BadUsage, match=message) as caught:
         load_recipe(path)
-    assert "mine.yaml" in str(caught.value)
+    assert str(path) in str(caught.value)
 
 
 def test_unknown_recipes_are_refused(tmp_path):
