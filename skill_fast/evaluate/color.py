@@ -40,6 +40,14 @@ class PartitionEntropy:
 
 
 @dataclass(frozen=True)
+class ColorFloor:
+    """What clusters and neighbours of a colour histogram reach on the same products."""
+
+    clusters: PartitionEntropy
+    nearest: float
+
+
+@dataclass(frozen=True)
 class DesignAgreement:
     """What the clusters of the entropy say about one design label (products without the label left out)."""
 
@@ -135,23 +143,31 @@ def usable_design_labels(labels: Mapping[str, np.ndarray]) -> dict[str, np.ndarr
     return usable
 
 
+def color_floor(histograms: np.ndarray, colors: np.ndarray, *, seed: int = 0) -> ColorFloor:
+    """Entropies of an embedding that sees nothing but colour. histograms [products, H]; colors [products] str."""
+    known = colors != ""
+    histograms, colors = histograms[known], colors[known]
+    clusters = spherical_kmeans(histograms, _cluster_count(colors), seed=seed)
+    return ColorFloor(partition_entropy(clusters, colors), nearest_entropy(histograms, colors))
+
+
 def color_entropy(
     embeddings: np.ndarray,
-    histograms: np.ndarray,
     colors: np.ndarray,
     design: Mapping[str, np.ndarray],
+    floor: ColorFloor,
     *,
     seed: int = 0,
 ) -> ColorEntropy:
     """Cluster the products that have a colour into products / 10 clusters and measure colour and design within them.
 
-    embeddings [products, D], histograms [products, H] (the floor); colors and every design label [products] str.
-    Raises ValueError without design labels.
+    embeddings [products, D]; colors and every design label [products] str; floor from ``color_floor`` of the same
+    products. Raises ValueError without design labels.
     """
     known = colors != ""
-    embeddings, histograms, colors = embeddings[known], histograms[known], colors[known]
+    embeddings, colors = embeddings[known], colors[known]
     design = {name: values[known] for name, values in design.items()}
-    k = max(2, round(len(colors) / PRODUCTS_A_CLUSTER))
+    k = _cluster_count(colors)
     clusters = spherical_kmeans(embeddings, k, seed=seed)
     rng = np.random.default_rng(seed)
     shuffled = [rng.permutation(clusters) for _ in range(SHUFFLES)]
@@ -159,14 +175,18 @@ def color_entropy(
     return ColorEntropy(
         clusters=partition_entropy(clusters, colors),
         ceiling=PartitionEntropy(*(float(np.mean(values)) for values in zip(*(vars(e).values() for e in at_random)))),
-        floor=partition_entropy(spherical_kmeans(histograms, k, seed=seed), colors),
+        floor=floor.clusters,
         nearest=nearest_entropy(embeddings, colors),
-        nearest_floor=nearest_entropy(histograms, colors),
+        nearest_floor=floor.nearest,
         design={name: _agreement(clusters, shuffled, values) for name, values in design.items()},
         products=len(colors),
         k=k,
         colors=len(np.unique(colors)),
     )
+
+
+def _cluster_count(colors: np.ndarray) -> int:
+    return max(2, round(len(colors) / PRODUCTS_A_CLUSTER))
 
 
 def _agreement(clusters: np.ndarray, shuffled: list[np.ndarray], labels: np.ndarray) -> DesignAgreement:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from skill_fast.evaluate.color import color_entropy, usable_design_labels, why_no_color_entropy
+from skill_fast.evaluate.color import ColorFloor, color_entropy, usable_design_labels, why_no_color_entropy
 from skill_fast.evaluate.color_names import BASIC_NAMES, catalogue_color
 from skill_fast.evaluate.embed import product_means
 from skill_fast.evaluate.knn import knn_scores, why_not_scorable
@@ -56,12 +56,9 @@ def retrieval_values(products: ProductSet, vectors: Vectors) -> Iterator[Value]:
     yield from _retrieval_parts("other_color", other)
 
 
-def color_values(
-    products: ProductSet, vectors: Vectors, labels: ColorLabels, histograms: np.ndarray
-) -> Iterator[Value]:
-    """The colour entropy with its controls over the evaluated split; histograms [products, H] give its floor."""
-    asked = products.queries
-    result = color_entropy(vectors.products[asked], histograms[asked], labels.names, labels.design)
+def color_values(products: ProductSet, vectors: Vectors, labels: ColorLabels, floor: ColorFloor) -> Iterator[Value]:
+    """The colour entropy with its controls over the evaluated split."""
+    result = color_entropy(vectors.products[products.queries], labels.names, labels.design, floor)
     for name, value in result.items():
         yield f"color/{name}", value
 

@@ -22,6 +22,7 @@ import yaml
 from skill_fast.data.index import CatalogueIndex, open_index
 from skill_fast.errors import BadData, BadUsage, exit_with
 from skill_fast.evaluate.baselines import BASELINES
+from skill_fast.evaluate.color import color_floor
 from skill_fast.evaluate.color_names import basic_color_shares
 from skill_fast.evaluate.embed import BATCH_SIZE, Embedder, choose_device, embed_all, product_means, progress_bar
 from skill_fast.evaluate.evaluators import (
@@ -154,14 +155,15 @@ def _score(
 ) -> tuple[dict[str, dict[str, float]], dict[str, str]]:
     of_image = products.product_of_image
     vectors = {name: Vectors(images, product_means(images, of_image)) for name, images in found.items()}
-    histograms = vectors["colour histogram"].products
     absent = {name: why for name, why in why_absent(products, labels).items() if name.split("/")[0] in tasks}
     evaluators: dict[str, Callable[[Vectors], Iterator[Value]]] = {
         "knn": lambda seen: knn_values(products, seen),
-        "color": lambda seen: color_values(products, seen, labels, histograms),
         "retrieval": lambda seen: retrieval_values(products, seen),
     }
-    chosen = [evaluators[task] for task in tasks if task not in absent]
+    if "color" in tasks and "color" not in absent:
+        floor = color_floor(vectors["colour histogram"].products[products.queries], labels.names)
+        evaluators["color"] = lambda seen: color_values(products, seen, labels, floor)
+    chosen = [evaluators[task] for task in tasks if task in evaluators]
     rows = {name: dict(value for run in chosen for value in run(seen)) for name, seen in vectors.items()}
     if "retrieval" in tasks:
         measured = rows["colour histogram"]

@@ -78,7 +78,8 @@ def chart(title: str, lines: Mapping[str, Points]) -> str:
         parts.append(f'<polyline points="{path}" fill="none" stroke="{color}" stroke-width="1.6"/>')
         if len(lines) > 1:
             legend = WIDTH - RIGHT, 16 + 14 * place
-            parts.append(f'<text x="{legend[0]}" y="{legend[1]}" class="tick end" fill="{color}">{escape(name)}</text>')
+            place_of = f'x="{legend[0]}" y="{legend[1]}" class="tick end" style="fill:{color}"'
+            parts.append(f"<text {place_of}>{escape(name)}</text>")
     label = escape(f"{title} against the step", quote=True)
     return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{label}">{"".join(parts)}</svg>'
 

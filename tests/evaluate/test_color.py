@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from skill_fast.evaluate.color import (
     ColorEntropy,
     color_entropy,
+    color_floor,
     nearest_entropy,
     partition_entropy,
     usable_design_labels,
@@ -47,6 +48,10 @@ def catalogue(designs=40, colors=4, seed=0):
         "collapsed": np.ones((len(design), 16)),
         "histogram": np.eye(8)[color] + noise(8),
     }
+
+
+def floor_of(world):
+    return color_floor(world["histogram"], world["color"])
 
 
 @settings(max_examples=60, deadline=None)
@@ -94,7 +99,7 @@ def test_ordering_of_known_embeddings():
     world = catalogue()
 
     def score(name):
-        return color_entropy(world[name], world["histogram"], world["color"], world["design"])
+        return color_entropy(world[name], world["color"], world["design"], floor_of(world))
 
     perfect, at_random, histogram = score("perfect"), score("random"), score("histogram")
     assert histogram.clusters.mean == pytest.approx(histogram.floor.mean)
@@ -113,8 +118,8 @@ def test_ordering_of_known_embeddings():
 
 def test_collapse_has_the_highest_entropy_and_is_exposed_by_purity():
     world = catalogue()
-    collapsed = color_entropy(world["collapsed"], world["histogram"], world["color"], world["design"])
-    perfect = color_entropy(world["perfect"], world["histogram"], world["color"], world["design"])
+    collapsed = color_entropy(world["collapsed"], world["color"], world["design"], floor_of(world))
+    perfect = color_entropy(world["perfect"], world["color"], world["design"], floor_of(world))
     assert collapsed.clusters.mean > perfect.clusters.mean
     assert collapsed.clusters.mean == pytest.approx(entropy_by_loop(world["color"].tolist()))
     assert collapsed.design["pattern"].purity < 0.3
@@ -124,9 +129,9 @@ def test_collapse_has_the_highest_entropy_and_is_exposed_by_purity():
 def test_no_result_without_purity():
     world = catalogue(designs=10)
     with pytest.raises(ValueError, match="design"):
-        color_entropy(world["random"], world["histogram"], world["color"], {})
+        color_entropy(world["random"], world["color"], {}, floor_of(world))
     assert all(field.default is dataclasses.MISSING for field in dataclasses.fields(ColorEntropy))
-    whole = color_entropy(world["random"], world["histogram"], world["color"], world["design"])
+    whole = color_entropy(world["random"], world["color"], world["design"], floor_of(world))
     with pytest.raises(ValueError, match="design"):
         dataclasses.replace(whole, design={})
     names = dict(whole.items())
@@ -137,15 +142,15 @@ def test_products_without_a_colour_or_design_are_left_out():
     world = catalogue()
     hidden = world["color"].copy()
     hidden[::4] = ""
-    part = color_entropy(world["perfect"], world["histogram"], hidden, world["design"])
+    part = color_entropy(world["perfect"], hidden, world["design"], color_floor(world["histogram"], hidden))
     kept = hidden != ""
-    alone = color_entropy(
-        world["perfect"][kept], world["histogram"][kept], hidden[kept], {k: v[kept] for k, v in world["design"].items()}
-    )
+    design = {name: values[kept] for name, values in world["design"].items()}
+    floor = color_floor(world["histogram"][kept], hidden[kept])
+    alone = color_entropy(world["perfect"][kept], hidden[kept], design, floor)
     assert dict(part.items()) == dict(alone.items())
     patterns = world["design"]["pattern"].copy()
     patterns[::2] = ""
-    half = color_entropy(world["perfect"], world["histogram"], world["color"], {"pattern": patterns})
+    half = color_entropy(world["perfect"], world["color"], {"pattern": patterns}, floor_of(world))
     assert half.design["pattern"].purity > 0.95
 
 
