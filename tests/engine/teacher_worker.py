@@ -33,7 +33,7 @@ def masters(engine: Engine) -> dict[str, torch.Tensor]:
     else:
         pairs = zip(engine.ds.optimizer.fp16_groups, engine.ds.optimizer.fp32_groups)
         found = {engine.names[p]: m.detach() for params, kept in pairs for p, m in zip(params, kept)}
-    return {name: tensor.clone().double() for name, tensor in found.items()}
+    return {name: tensor.detach().cpu().clone().double() for name, tensor in found.items()}
 
 
 def worst(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> float:
@@ -58,7 +58,7 @@ def run(config: dict, folder: Path, name: str) -> dict[str, object]:
     teacher.wait()
     full = teacher.full_state()
     held = dict(teacher.module.named_parameters())
-    low = {k: held[k].detach() for k in average}
+    low = {k: held[k].detach().cpu() for k in average}
     report: dict[str, object] = {
         "name": name,
         "applied": applied,
@@ -75,10 +75,10 @@ def run(config: dict, folder: Path, name: str) -> dict[str, object]:
         "trained_teacher": any(p.requires_grad for p in teacher.module.parameters()),
     }
     if engine.rank == 0:
-        report["error"] = worst({k: v.cpu() for k, v in average.items()}, full)
+        report["error"] = worst(average, full)
         report["keys"] = sorted(full)
         report["low_precision_is_the_rounded_average"] = all(
-            torch.equal(full[k].to(engine.dtype), low[k].cpu()) for k in average
+            torch.equal(full[k].to(engine.dtype), low[k]) for k in average
         )
     report |= resharded(engine, teacher)
     return report

@@ -13,12 +13,16 @@ CASES = [f"zero{s}-{p}" for p in ("fp32", "bf16", "fp16") for s in (0, 1, 2)]
 CASES += ["zero2_offload-bf16", "zero2-fp32-accumulated"]
 
 
-@pytest.fixture(scope="module", params=[1, 2], ids=["world1", "world2"])
+@pytest.fixture(
+    scope="module",
+    params=[(1, False), (2, False), pytest.param((1, True), marks=pytest.mark.gpu)],
+    ids=["world1", "world2", "gpu"],
+)
 def reports(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, dict]]:
     """[rank][case]: what one process a rank reported; one launch runs every case, importing DeepSpeed takes seconds."""
     folder = tmp_path_factory.mktemp("teacher")
-    world = request.param
-    for rank, done in enumerate(launch("teacher_worker.py", world, str(folder))):
+    world, gpu = request.param
+    for rank, done in enumerate(launch("teacher_worker.py", world, str(folder), gpu=gpu)):
         assert done.returncode == 0, f"rank {rank}:\n{done.stdout}"
     read = [json.loads(Path(folder, f"reports-{world}-{rank}.json").read_text()) for rank in range(world)]
     return [{case["name"]: case for case in cases} for cases in read]
