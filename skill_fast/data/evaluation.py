@@ -98,6 +98,8 @@ class EvaluationLoader:
             raise
         [photographs] = to_torch(outputs, [1], "float32", stream)
         graph.release()
+        if stream is not None:  # made on that stream, used on the caller's
+            photographs.record_stream(torch.cuda.current_stream(self._device))
         return flying.popleft()[0], photographs[0]
 
     def _unusable(self, row: int, why: str) -> BadData:

@@ -7,7 +7,6 @@ import io
 import numpy as np
 import pytest
 import torch
-from conftest import Product, flip_a_byte, jpeg, some_products
 from PIL import Image
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as torchvision
@@ -15,6 +14,7 @@ from torchvision.transforms.v2 import functional as torchvision
 from skill_fast.data.index import open_index
 from skill_fast.data.loader import EvaluationLoader
 from skill_fast.errors import BadData, BadUsage
+from tests.data.conftest import Product, flip_a_byte, jpeg, some_products
 
 
 @pytest.mark.parametrize(("resize", "crop"), [(48, 40), (33, 32), (64, 64), (130, 111)])

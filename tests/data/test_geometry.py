@@ -5,15 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from conftest import drawn
-from graphs import crops_of, still_plan
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_pixels import warped
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as torchvision
 
 from skill_fast.data import geometry
+from tests.data.conftest import drawn
+from tests.data.graphs import crops_of, still_plan, warped
 
 CORNERS = np.array([[0.0, 0], [1, 0], [1, 1], [0, 1]])
 

@@ -7,10 +7,10 @@ import zlib
 
 import numpy as np
 import pytest
-from conftest import some_products
 
 from skill_fast.data.index import open_index
 from skill_fast.errors import BadData, BadUsage
+from tests.data.conftest import some_products
 
 
 def test_columns_are_those_of_the_contract(index):

@@ -9,7 +9,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from conftest import Product, flip_a_byte, jpeg, some_products
 
 from skill_fast.data.index import open_index
 from skill_fast.data.loader import Loader, LoaderConfig
@@ -18,6 +17,7 @@ from skill_fast.data.plan import Planner
 from skill_fast.data.sampler import Sampler
 from skill_fast.data.views import GenericAugmentation, ViewGroup
 from skill_fast.errors import BadData, BadUsage, TooMuchSkipped
+from tests.data.conftest import Product, flip_a_byte, jpeg, some_products
 
 VIEWS = (ViewGroup("global", (0, 1), 32, (0.4, 1.0)), ViewGroup("local", (0, 0), 16, (0.05, 0.4)))
 CONFIG = LoaderConfig(threads=1, window_shards=2)

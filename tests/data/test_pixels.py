@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from conftest import drawn
-from graphs import PLAIN, crops_of, still_plan
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as torchvision
 
 from skill_fast.data.views import GenericAugmentation
+from tests.data.conftest import drawn
+from tests.data.graphs import PLAIN, crops_of, still_plan, warped
 
 WINDOWS = [  # height, width of the photograph; y, x, height, width of the window; side of the crop
     (64, 64, 3, 5, 40, 51, 48),
@@ -164,21 +164,6 @@ def test_solarize_erase_and_mirror_are_exact():
     third[:, :1] = 255
     for crop, expected in zip(got, (first, pictures[1][:, ::-1], third[:, ::-1])):
         assert np.array_equal(crop, expected)
-
-
-def warped(picture: np.ndarray, homography: np.ndarray, size: int) -> np.ndarray:
-    """Bilinear, corner origin, white outside, pixel by pixel."""
-    height, width, _ = picture.shape
-    out = np.zeros((size, size, 3))
-    for v in range(size):
-        for u in range(size):
-            x, y, z = homography @ np.array([u + 0.5, v + 0.5, 1.0])
-            x, y = x / z - 0.5, y / z - 0.5
-            for j, weight_y in ((int(np.floor(y)), 1 - y % 1), (int(np.floor(y)) + 1, y % 1)):
-                for i, weight_x in ((int(np.floor(x)), 1 - x % 1), (int(np.floor(x)) + 1, x % 1)):
-                    inside = 0 <= i < width and 0 <= j < height
-                    out[v, u] += weight_y * weight_x * (picture[j, i] if inside else np.array([255.0] * 3))
-    return out
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ from dataclasses import fields, replace
 
 import numpy as np
 import pytest
-from conftest import some_products
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,6 +13,7 @@ from skill_fast.data.index import open_index
 from skill_fast.data.plan import IDENTITY_SIGMA, Planner
 from skill_fast.data.sampler import Sampler
 from skill_fast.data.views import GenericAugmentation, ViewGroup
+from tests.data.conftest import some_products
 
 GLOBAL = ViewGroup("global", (0, 1), 48, (0.4, 1.0))
 LOCAL = ViewGroup("local", (0, 0, 0), 24, (0.05, 0.4))

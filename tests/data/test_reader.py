@@ -6,12 +6,12 @@ import json
 import os
 
 import pytest
-from conftest import flip_a_byte, some_products
 
 from skill_fast.data import reader as reader_module
 from skill_fast.data.index import open_index
 from skill_fast.data.reader import Reader, SkipLimits
 from skill_fast.errors import BadData, StorageFailure, TooMuchSkipped
+from tests.data.conftest import flip_a_byte, some_products
 
 
 @pytest.fixture(autouse=True)
