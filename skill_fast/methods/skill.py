@@ -27,7 +27,7 @@ from skill_fast.data.views import GenericAugmentation, ViewGroup
 from skill_fast.errors import BadUsage
 from skill_fast.kernels import center_update, distillation_loss
 from skill_fast.models.heads import DistillationHead, HeadConfig, MultiCrop
-from skill_fast.models.vit import BackboneConfig, build_backbone, check_resolution
+from skill_fast.models.vit import BackboneConfig, attend_plainly, build_backbone, check_resolution
 
 
 @dataclass(frozen=True)
@@ -87,8 +87,11 @@ class Skill:
         return tuple(groups)
 
     def to(self, device: torch.device) -> None:
-        """Move what the engine does not own."""
+        """Move what the engine does not own, and choose the attention for the device."""
         self.center = self.center.to(device)
+        if device.type == "cpu":
+            attend_plainly(self.student)
+            attend_plainly(self.teacher)
 
     def loss(
         self, student: Callable[..., Tensor], crops: Mapping[str, Tensor], teacher_temp: float

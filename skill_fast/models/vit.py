@@ -85,6 +85,17 @@ def fan_in_init(module: nn.Module) -> None:
                 nn.init.zeros_(layer.bias)
 
 
+def attend_plainly(backbone: nn.Module) -> None:
+    """Let the blocks compute softmax(q k / sqrt(d)) v as three operations instead of one fused call.
+
+    For CPUs: torch 2.15's fused bf16 backward took 128 of a 243 ms step of the demo's encoder on one core, the plain form
+    as a whole 110 ms. On a GPU the fused call stays.
+    """
+    for module in backbone.modules():
+        if hasattr(module, "fused_attn"):
+            module.fused_attn = False
+
+
 def patch_size_of(backbone: nn.Module) -> int:
     """Side in pixels of the backbone's patches."""
     return int(backbone.patch_embed.patch_size[0])  # type: ignore[union-attr, index]
