@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import queue
 import threading
 from collections.abc import Callable
@@ -21,6 +22,8 @@ class Background:
         self._stopped = threading.Event()
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._run, args=(work,), name="loader", daemon=True)
+        # A thread that still runs DALI while the interpreter goes down aborts the process and takes its exit code along.
+        atexit.register(self.stop)
         self._thread.start()
 
     def get(self) -> Any:
@@ -35,6 +38,7 @@ class Background:
     def stop(self) -> None:
         self._stopped.set()
         self._thread.join()
+        atexit.unregister(self.stop)
 
     def _run(self, work: Callable[[Callable[[Any], bool]], None]) -> None:
         try:

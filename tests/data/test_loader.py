@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import threading
 from dataclasses import replace
 
@@ -262,3 +264,17 @@ def test_a_shard_that_vanishes_stops_the_run_from_next(catalogue):
     ):
         for _ in range(10):
             next(loader)
+
+
+def test_a_loader_that_nobody_closed_leaves_the_exit_code_alone(folder):
+    program = """
+import sys
+from skill_fast.data.index import open_index
+from skill_fast.data.loader import Loader
+from skill_fast.data.views import ViewGroup
+loader = Loader(open_index(sys.argv[1]), [ViewGroup("global", (0, 1), 16, (0.4, 1.0))], global_batch=8)
+next(loader)
+sys.exit(5)
+"""
+    ended = subprocess.run([sys.executable, "-c", program, str(folder)], capture_output=True, text=True, timeout=120)
+    assert (ended.returncode, ended.stderr) == (5, "")
