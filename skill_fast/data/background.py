@@ -22,7 +22,7 @@ class Background:
         self._stopped = threading.Event()
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._run, args=(work,), name="loader", daemon=True)
-        # A thread that still runs DALI while the interpreter goes down aborts the process and takes its exit code along.
+        # A thread still in DALI while the interpreter goes down aborts the process, and its exit code is lost.
         atexit.register(self.stop)
         self._thread.start()
 
