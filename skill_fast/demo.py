@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
-import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,36 +27,26 @@ class DemoConfig:
 def demo_shards(config: DemoConfig) -> Path:
     """Return the folder of the demo's shards, building them first where the cache has none.
 
-    Two processes may build at once: each works aside, and the first to finish gives its folder the name.
+    Ranks that start together wait for the first of them. Raises StorageFailure when the cache can not be written.
     """
     name = f"demo-{config.designs}-{config.photo_side}-{config.seed}-{_drawing_version()}"
     final = cache_folder() / name
     if (final / "dataset.json").is_file():
         return final
-    aside = final.with_name(f".{name}-{os.getpid()}")
-    print(f"drawing the demo catalogue into {final} (once)", file=sys.stderr)
     try:
-        aside.parent.mkdir(parents=True, exist_ok=True)
-        build(
-            "demo",
-            aside,
-            format="demo",
-            max_side=config.photo_side,
-            designs=config.designs,
-            photo_side=config.photo_side,
-            seed=config.seed,
-        )
-        os.rename(aside, final)
+        final.parent.mkdir(parents=True, exist_ok=True)
+        with (final.parent / f".{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not (final / "dataset.json").is_file():
+                print(f"drawing the demo catalogue into {final} (once)", file=sys.stderr)
+                drawn = {"designs": config.designs, "photo_side": config.photo_side, "seed": config.seed}
+                build("demo", final, format="demo", max_side=config.photo_side, overwrite=True, **drawn)
     except OSError as error:
-        if (final / "dataset.json").is_file():
-            return final
         raise StorageFailure(
             f"the demo catalogue could not be written below '{final.parent}': {error}",
             allowed="a folder with some 20 MB of room",
             change="set SKILL_FAST_CACHE to another folder",
         ) from error
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
     return final
 
 

@@ -46,10 +46,9 @@ def start(command: Command) -> None:
     """Build, train and finish a run; however it ends, exit.json says so."""
     folder = RunFolder(command.config.out, rank=int(os.environ.get("RANK", "0")))
     ds_config = load_ds_config(command.ds_config)
-    config = (
-        command.config if command.config.data else replace(command.config, data=str(demo_shards(command.config.demo)))
-    )
-    index = open_index(config.data)
+    data = Path(command.config.data).absolute() if command.config.data else demo_shards(command.config.demo)
+    config = replace(command.config, data=str(data))
+    index = open_index(data)
     folder.open(fresh=command.fresh)
     run = None
     try:
@@ -73,8 +72,8 @@ def start(command: Command) -> None:
 
 def build(config: Config, ds_config: dict[str, Any], index: CatalogueIndex, folder: RunFolder) -> Run:
     """Everything a run is made of, on this rank."""
-    rank, world_size, device = init_distributed()
     method = METHODS[config.method](config.skill, config.backbone, config.head, config.views, seed=config.seed)
+    rank, world_size, device = init_distributed()
     method.to(device)
     engine = build_engine(method.student, ds_config, betas=(config.optimizer.beta1, config.optimizer.beta2))
     teacher = ShardedTeacher(engine, method.teacher)
