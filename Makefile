@@ -11,9 +11,9 @@ export OMP_NUM_THREADS ?= $(shell nproc 2>/dev/null || echo 2)
 .DELETE_ON_ERROR:
 
 # One stamp per set of dependencies: a second `make` installs nothing.
-$(VENV)/train.stamp: setup.py
+$(VENV)/train.stamp: setup.py constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -e .
+	$(BIN)/pip install --quiet --disable-pip-version-check -e . -c constraints.txt
 	touch $@
 
 $(VENV)/dev.stamp: setup.py constraints.txt

@@ -1,0 +1,55 @@
+"""The drawn catalogue in its cache, and a short run on it that learns design and unlearns colour."""
+
+from __future__ import annotations
+
+import json
+import threading
+
+import pytest
+
+from shards.verify import verify
+from skill_fast.demo import DemoConfig, demo_shards
+from skill_fast.errors import StorageFailure
+from tests.conftest import Trainer, metrics
+
+SMALL = DemoConfig(designs=8, photo_side=32)
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("SKILL_FAST_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def test_it_is_drawn_once_and_taken_from_the_cache(cache, capfd):
+    first = demo_shards(SMALL)
+    written = (first / "dataset.json").stat().st_mtime_ns
+    assert demo_shards(SMALL) == first and first.parent == cache
+    assert (first / "dataset.json").stat().st_mtime_ns == written
+    assert capfd.readouterr().err.count("drawing the demo catalogue") == 1
+    assert demo_shards(DemoConfig(designs=8, photo_side=32, seed=1)) != first
+    assert not verify(first, full=True).findings
+
+
+def test_a_build_that_was_cut_short_is_built_again(cache):
+    folder = demo_shards(SMALL)
+    whole = (folder / "shard-000000.tar").read_bytes()
+    (folder / "dataset.json").unlink()
+    (folder / "shard-000000.tar").write_bytes(whole[:1000])
+    assert (demo_shards(SMALL) / "shard-000000.tar").read_bytes() == whole
+
+
+def test_two_that_start_together_draw_it_once(cache, capfd):
+    threads = [threading.Thread(target=demo_shards, args=(SMALL,)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert capfd.readouterr().err.count("drawing the demo catalogue") == 1
+
+
+def test_a_cache_that_can_not_be_written_is_named(monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("SKILL_FAST_CACHE", str(tmp_path / "file"))
+    with pytest.raises(StorageFailure, match="could not be written"):
+        demo_shards(SMALL)
