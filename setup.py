@@ -1,5 +1,6 @@
 """Packaging of skill_fast (training) and shards (catalogue -> WebDataset tars)."""
 
+import os
 from pathlib import Path
 
 from setuptools import find_packages, setup
@@ -22,23 +23,21 @@ TRAINING = [
     "PyYAML>=6",
     "tensorboard",
 ]
-# DALI has one wheel per CUDA major version and they exclude each other: SKILL_FAST_CUDA=12 at install time leaves out the 13 wheel.
+# DALI has one wheel per CUDA major version, and they exclude each other: SKILL_FAST_CUDA=12 leaves out the 13 wheel.
 EXTRAS = {
     "cuda12": ["nvidia-dali-cuda120>=2.0"],
-    "dev": ["pytest", "pytest-xdist", "hypothesis", "beartype", "ruff", "mypy", "import-linter", "types-PyYAML"],
+    "dev": ["pytest", "hypothesis", "beartype", "ruff", "mypy", "import-linter"],
 }
 
 
 def dali() -> list[str]:
-    import os
-
     return [] if os.environ.get("SKILL_FAST_CUDA") == "12" else ["nvidia-dali-cuda130>=2.0"]
 
 
 setup(
     name="skill_fast",
     version="0.1.0",
-    description="Label-free design representations of products: GPU data loading and self-distillation of vision transformers",
+    description="Label-free design representations of products: GPU data loading and self-distillation of ViTs",
     long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",

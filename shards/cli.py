@@ -101,17 +101,23 @@ COMMANDS = {"build": _build, "verify": _verify, "info": _info, "sheet": _sheet}
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="skill-shards", description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+        allow_abbrev=False,
+        prog="skill-shards",
+        description=__doc__,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    _build_options(commands.add_parser("build", help="catalogue -> shards"))
-    check = commands.add_parser("verify", help="compare every file with dataset.json; exit code 3 on a finding")
+    _build_options(commands.add_parser("build", allow_abbrev=False, help="catalogue -> shards"))
+    check = commands.add_parser(
+        "verify", allow_abbrev=False, help="compare every file with dataset.json; exit code 3 on a finding"
+    )
     check.add_argument("out", metavar="OUT", help="folder of shards")
     check.add_argument("--full", action="store_true", help="walk every tar: headers, crc32, decoding, tables")
-    info = commands.add_parser("info", help="what a data set holds")
+    info = commands.add_parser("info", allow_abbrev=False, help="what a data set holds")
     info.add_argument("out", metavar="OUT", help="folder of shards")
     info.add_argument("--json", action="store_true", help="as one JSON object")
-    sheet = commands.add_parser("sheet", help="contact sheet: a row a product")
+    sheet = commands.add_parser("sheet", allow_abbrev=False, help="contact sheet: a row a product")
     sheet.add_argument("out", metavar="OUT", help="folder of shards")
     sheet.add_argument("file", metavar="FILE.png", help="picture to write")
     sheet.add_argument("--products", type=int, default=24, help="rows; drawn by --seed (default %(default)s)")

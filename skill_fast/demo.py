@@ -39,8 +39,16 @@ def demo_shards(config: DemoConfig) -> Path:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not (final / "dataset.json").is_file():
                 print(f"drawing the demo catalogue into {final} (once)", file=sys.stderr)
-                drawn = {"designs": config.designs, "photo_side": config.photo_side, "seed": config.seed}
-                build("demo", final, format="demo", max_side=config.photo_side, overwrite=True, **drawn)
+                build(
+                    "demo",
+                    final,
+                    format="demo",
+                    max_side=config.photo_side,
+                    overwrite=True,
+                    designs=config.designs,
+                    photo_side=config.photo_side,
+                    seed=config.seed,
+                )
     except OSError as error:
         raise StorageFailure(
             f"the demo catalogue could not be written below '{final.parent}': {error}",

@@ -17,8 +17,8 @@ COLOR_AGNOSTIC = GenericAugmentation(brightness=0.8, contrast=0.8, saturation=0.
 def demo() -> Config:
     """A small encoder of drawn products: minutes on two CPU cores. What was tried is in docs/LOG.md."""
     return Config(
-        steps=1400,
-        checkpoint_every=700,
+        steps=2600,
+        checkpoint_every=1300,
         views=ViewsConfig(
             global_scale=(0.5, 1.0),
             local_crops=2,
@@ -31,11 +31,11 @@ def demo() -> Config:
         ),
         head=HeadConfig(prototypes=256, hidden=256, bottleneck=64, init="fan_in"),
         optimizer=OptimizerConfig(
-            lr=8e-3,
+            lr=1e-2,
             warmup_epochs=1.5,
             final_weight_decay=0.1,
-            teacher_temp=0.03,
-            final_teacher_temp=0.03,
+            teacher_temp=0.025,
+            final_teacher_temp=0.025,
             ema_momentum=0.99,
             final_ema_momentum=0.9995,
             freeze_last_layer_epochs=0.0,

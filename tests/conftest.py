@@ -45,14 +45,16 @@ class Trainer:
     def __init__(self, data: Path) -> None:
         self.data = data
 
-    def command(self, out: Path, *options: str, ds_config: str = "zero2", ranks: int = 0) -> list[str]:
-        """ranks 0: plain python; else the deepspeed launcher."""
+    def command(
+        self, out: Path, *options: str, ds_config: str = "zero2", ranks: int = 0, toy: bool = True
+    ) -> list[str]:
+        """ranks 0: plain python; else the deepspeed launcher. toy: with the options ``TINY``."""
         script = [str(ROOT / "skill_fast" / "train.py"), "--ds_config", str(ROOT / "ds_configs" / f"{ds_config}.json")]
         start = [sys.executable]
         if ranks:
             deepspeed = str(Path(sys.executable).with_name("deepspeed"))
             start = [sys.executable, deepspeed, "--master_port", str(free_port()), "--num_accelerators", str(ranks)]
-        return [*start, *script, "--data", str(self.data), "--out", str(out), *TINY, *options]
+        return [*start, *script, "--data", str(self.data), "--out", str(out), *(TINY if toy else ()), *options]
 
     def environment(self) -> dict[str, str]:
         inherited = {

@@ -53,3 +53,20 @@ def test_a_cache_that_can_not_be_written_is_named(monkeypatch, tmp_path):
     monkeypatch.setenv("SKILL_FAST_CACHE", str(tmp_path / "file"))
     with pytest.raises(StorageFailure, match="could not be written"):
         demo_shards(SMALL)
+
+
+@pytest.mark.slow
+def test_a_short_run_turns_towards_design(cache, tmp_path):
+    """The default preset, seed 0, cut to 500 of its 2,600 steps: the direction, with room for other CPUs' rounding.
+
+    The full run's claims over three seeds stand in docs/LOG.md.
+    """
+    out = tmp_path / "run"
+    Trainer(demo_shards(DemoConfig())).run(out, "--steps", "500", toy=False)
+    rows = json.loads((out / "evaluation.json").read_text())["rows"]
+    trained, untrained = rows["trained"], rows["untrained"]
+    assert trained["knn/color/accuracy"] <= untrained["knn/color/accuracy"] - 0.05
+    assert trained["color/clusters/mean"] >= untrained["color/clusters/mean"] + 0.1
+    last = metrics(out)[-1]
+    assert last["teacher_entropy"] < 5.2, "ln(256) = 5.545 is collapse to a uniform teacher"
+    assert last["kl"] > 0.1, "0 is collapse to one output for all"

@@ -57,11 +57,19 @@ def init_distributed(timeout_minutes: float = 10.0) -> tuple[int, int, torch.dev
     import deepspeed  # seconds to import: after the launch is known to be sound
 
     if device.type == "cpu":
+        _share_cores()
         # Else DeepSpeed 0.19.8 compiles a shared-memory all-reduce (45 s of C++) that only inference uses.
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     with _only_warnings():
         deepspeed.init_distributed(auto_mpi_discovery=False, verbose=False)
     return dist.get_rank(), dist.get_world_size(), device
+
+
+def _share_cores() -> None:
+    """Give every rank of this machine its part of the cores; OMP_NUM_THREADS, where set, stays in force."""
+    ranks = int(os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("LOCAL_SIZE") or 1)
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // ranks))
 
 
 def leave() -> None:

@@ -183,7 +183,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: Sequence[str] | None) -> None:
-    parser = argparse.ArgumentParser(prog="skill-embed", description="Write embeddings of a data set as Parquet.")
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False, prog="skill-embed", description="Write embeddings of a data set as Parquet."
+    )
     parser.add_argument("run", metavar="RUN", help="run folder with model.json and teacher.safetensors")
     parser.add_argument("--data", required=True, metavar="DIR", help="folder of shards")
     parser.add_argument("--out", required=True, type=Path, metavar="FILE.parquet")

@@ -197,7 +197,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: Sequence[str] | None) -> None:
-    parser = argparse.ArgumentParser(prog="skill-eval", description="Score a run beside its controls.")
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False, prog="skill-eval", description="Score a run beside its controls."
+    )
     parser.add_argument("run", metavar="RUN", type=Path, help="run folder with model.json and teacher.safetensors")
     parser.add_argument("--data", metavar="DIR", help="folder of shards (default: the one the run was trained on)")
     parser.add_argument("--tasks", default=",".join(TASKS), help="comma-separated: " + ", ".join(TASKS))

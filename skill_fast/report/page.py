@@ -250,7 +250,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: Sequence[str] | None) -> None:
-    parser = argparse.ArgumentParser(prog="skill-report", description="Write a run as one HTML page.")
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False, prog="skill-report", description="Write a run as one HTML page."
+    )
     parser.add_argument("run", metavar="RUN", type=Path, help="run folder")
     parser.add_argument("--out", required=True, type=Path, metavar="FILE.html")
     parser.add_argument("--data", metavar="DIR", help="folder of shards (default: the one the run was trained on)")
