@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from skill_fast.config import Config
+from skill_fast.data.loader import LoaderConfig
 from skill_fast.data.views import GenericAugmentation
 from skill_fast.engine.optimizer import OptimizerConfig
 from skill_fast.methods.skill import ViewsConfig
@@ -18,6 +19,7 @@ def demo() -> Config:
     """A small encoder of drawn products: minutes on two CPU cores. What was tried is in docs/LOG.md."""
     return Config(
         steps=2600,
+        loader=LoaderConfig(recipes="drawn"),
         checkpoint_every=1300,
         views=ViewsConfig(
             global_scale=(0.5, 1.0),

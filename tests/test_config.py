@@ -44,7 +44,7 @@ def test_what_is_saved_says_every_value(preset, tmp_path):
         (["--out", "b", "--log-every", "3", "--loader.threads", "7", "--no-evaluate"], True),
         (["--seed", "1"], False),
         (["--steps", "77"], False),
-        (["--loader.recipes", "none"], False),
+        (["--loader.recipes", "by_type"], False),
         (["--views.generic.hue", "0.2"], False),
     ],
 )

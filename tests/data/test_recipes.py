@@ -9,7 +9,7 @@ from skill_fast.errors import BadUsage
 
 
 def test_the_shipped_recipes_are_those_of_the_method():
-    assert set(recipe_names()) == {"dress", "shirt", "furniture", "flat", "shoes_bags", "none"}
+    assert set(recipe_names()) == {"dress", "shirt", "furniture", "flat", "shoes_bags", "none", "drawn"}
     dress, shirt, furniture, flat, shoes = (
         load_recipe(n) for n in ("dress", "shirt", "furniture", "flat", "shoes_bags")
     )
