@@ -2,7 +2,7 @@
 
     python -m benchmarks.demo runs/demo-0 runs/demo-1 runs/demo-2 --out benchmarks/records/demo.jsonl
 
-Measuring is ``train.py``'s own evaluation (evaluation.json); this adds machine, versions and commit, as they are when it
+Measuring is ``train.py``'s own evaluation (evaluation.json); this adds machine, versions and commit as they are when it
 is called, and says whether the run keeps the promise: against the untrained encoder pattern kNN at least .10 higher,
 colour kNN at least .20 lower, same-design-other-colour recall@5 at least doubled, and no collapse.
 """
