@@ -2,8 +2,8 @@
 
     python -m benchmarks.demo runs/demo-0 runs/demo-1 runs/demo-2 --out benchmarks/records/demo.jsonl
 
-Measuring is ``train.py``'s own evaluation (evaluation.json); this adds machine, versions and commit as they are when it
-is called, and says whether the run keeps the promise: against the untrained encoder pattern kNN at least .10 higher,
+Measuring is ``train.py``'s own evaluation (evaluation.json); this adds the machine, versions and commit that the run
+recorded, and says whether it keeps the promise: against the untrained encoder pattern kNN at least .10 higher,
 colour kNN at least .20 lower, same-design-other-colour recall@5 at least doubled, and no collapse.
 """
 
@@ -20,7 +20,6 @@ from typing import Any
 import yaml
 
 from skill_fast.errors import BadData, exit_with
-from skill_fast.telemetry.provenance import provenance
 
 SCORES = {
     "knn/pattern/accuracy": "share",
@@ -56,7 +55,7 @@ def records(run: Path) -> Iterator[dict[str, Any]]:
         "kl": last["kl"],
         "keeps_promise": keeps_promise(rows["trained"], rows["untrained"])
         and not collapsed(last["teacher_entropy"], last["kl"], config["head"]["prototypes"]),
-        **provenance(),
+        **config["provenance"],
     }
     for score, unit in SCORES.items():
         controls = {name: row[score] for name, row in rows.items() if name != "trained"}

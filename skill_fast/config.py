@@ -20,9 +20,11 @@ from skill_fast.data.loader import LoaderConfig
 from skill_fast.demo import DemoConfig
 from skill_fast.engine.optimizer import OptimizerConfig
 from skill_fast.errors import BadUsage
+from skill_fast.limits import check_limits
 from skill_fast.methods.skill import SkillConfig, ViewsConfig
 from skill_fast.models.heads import HeadConfig
 from skill_fast.models.vit import BackboneConfig
+from skill_fast.telemetry.provenance import provenance
 
 
 @dataclass(frozen=True)
@@ -86,17 +88,8 @@ def parse(arguments: Sequence[str], presets: dict[str, Config]) -> Command:
     config = tyro.cli(Config, default=presets[known.preset], args=rest, description=text, prog="train.py")
     if not config.out:
         config = dataclasses.replace(config, out=f"runs/{known.preset}")
-    _check(config)
+    check_limits(config)
     return Command(config, known.preset, known.ds_config, known.fresh, known.allow_change)
-
-
-def _check(config: Config) -> None:
-    positive = {"epochs": config.epochs, "log-every": config.log_every, "checkpoint-every": config.checkpoint_every}
-    for name, value in positive.items():
-        if value <= 0:
-            raise BadUsage(f"--{name} {value}", allowed="more than 0", change=f"--{name}")
-    if config.steps < 0:
-        raise BadUsage(f"--steps {config.steps}", allowed="0 (leave it to --epochs) or more", change="--steps")
 
 
 def as_dict(config: Config) -> dict[str, Any]:
@@ -113,8 +106,8 @@ def _plain(value: Any) -> Any:
 
 
 def save(path: Path, config: Config, ds_config: dict[str, Any]) -> None:
-    """Write config.yaml: every value that ran, and the ds_config under its own key."""
-    text = yaml.safe_dump({**as_dict(config), "ds_config": ds_config}, sort_keys=False)
+    """Write config.yaml: every value that ran, the ds_config and what it ran with, each under its own key."""
+    text = yaml.safe_dump({**as_dict(config), "ds_config": ds_config, "provenance": provenance()}, sort_keys=False)
     temporary = path.with_name(path.name + ".tmp")
     temporary.write_text(text, encoding="utf-8")
     os.replace(temporary, path)

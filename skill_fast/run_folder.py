@@ -30,19 +30,15 @@ class RunFolder:
     def __init__(self, path: str | Path, rank: int) -> None:
         self.path = Path(path)
         self.rank = rank
+        self._begun = False
 
     @property
     def skipped_path(self) -> Path:
         """Photographs that this rank had to substitute, one JSON object a line."""
         return self.path / ("skipped.jsonl" if self.rank == 0 else f"skipped.rank-{self.rank}.jsonl")
 
-    def open(self, *, fresh: bool) -> None:
-        """Make the folder, or take the one of an earlier start of the same run.
-
-        fresh: throw away what an earlier run left in it. Raises BadUsage when the folder holds something else.
-        """
-        if self.rank != 0:
-            return
+    def check(self) -> None:
+        """Raise BadUsage when the folder holds something that is no run; nothing is written yet."""
         held = sorted(entry.name for entry in self.path.iterdir()) if self.path.is_dir() else []
         if held and not any(name in held for name in OURS):
             raise BadUsage(
@@ -50,14 +46,23 @@ class RunFolder:
                 allowed="a new or empty folder, or the folder of an earlier start of this run",
                 change="--out",
             )
-        if fresh and held:
-            shutil.rmtree(self.path)
-        self.path.mkdir(parents=True, exist_ok=True)
-        (self.path / "exit.json").unlink(missing_ok=True)
+
+    def open(self, *, fresh: bool) -> None:
+        """Make the folder, or take the one of an earlier start of the same run; ``fresh`` throws that one away."""
+        if self.rank == 0:
+            if fresh and self.path.is_dir():
+                shutil.rmtree(self.path)
+            self.path.mkdir(parents=True, exist_ok=True)
+
+    def begin(self) -> None:
+        """From here on exit.json is this start's: before, a refused start leaves an earlier one's word alone."""
+        self._begun = True
+        if self.rank == 0:
+            (self.path / "exit.json").unlink(missing_ok=True)
 
     def close(self, code: int, reason: str, step: int) -> None:
         """Write exit.json: launchers replace exit codes by their own, this file keeps what happened."""
-        if self.rank == 0 and self.path.is_dir():
+        if self.rank == 0 and self._begun:
             temporary = self.path / "exit.json.tmp"
             text = json.dumps({"exit_code": code, "reason": reason, "step": step}, indent=2)
             temporary.write_text(text + "\n", encoding="utf-8")

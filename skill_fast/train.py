@@ -2,8 +2,7 @@
 
     deepspeed skill_fast/train.py --ds_config ds_configs/zero2.json [--preset NAME] [--data DIR] [--section.key VALUE]
 
-``build`` makes data, method and engine in the order in which data flows, ``engine/loop.py`` trains, ``measure``
-scores the encoder beside its controls.
+``build`` makes data, method and engine in the order in which data flows; ``engine/loop.py`` trains.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ import os
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from skill_fast.config import Command, Config, as_dict, parse, save
@@ -25,14 +25,20 @@ from skill_fast.data.index import CatalogueIndex, open_index
 from skill_fast.data.loader import Loader
 from skill_fast.demo import demo_shards
 from skill_fast.engine.checkpoint import Checkpointer
-from skill_fast.engine.deepspeed_engine import build_engine, init_distributed, leave, load_ds_config
+from skill_fast.engine.deepspeed_engine import (
+    build_engine,
+    init_distributed,
+    leave,
+    load_ds_config,
+)
 from skill_fast.engine.loop import Run
 from skill_fast.engine.optimizer import Course
+from skill_fast.engine.ranks import naming_lost_ranks
 from skill_fast.engine.teacher import ShardedTeacher
 from skill_fast.errors import exit_with
-from skill_fast.evaluate.suite import evaluate, print_table, write_json
+from skill_fast.evaluate.suite import measure
 from skill_fast.methods import METHODS
-from skill_fast.models.encoder import describe, save_encoder
+from skill_fast.models.encoder import describe, save_teacher
 from skill_fast.presets import PRESETS
 from skill_fast.run_folder import RunFolder, what_must_not_change
 
@@ -49,19 +55,21 @@ def start(command: Command) -> None:
     data = Path(command.config.data).absolute() if command.config.data else demo_shards(command.config.demo)
     config = replace(command.config, data=str(data))
     index = open_index(data)
-    folder.open(fresh=command.fresh)
+    folder.check()
     run = None
     try:
         run = build(config, ds_config, index, folder)
-        with run:
+        folder.open(fresh=command.fresh)
+        with run, naming_lost_ranks():
             run.resume(command.allow_change)
+            folder.begin()
             if run.engine.rank == 0:
                 save(folder.path / "config.yaml", config, ds_config)
                 print(f"preset {command.preset}: {run}\nrun folder {folder.path}")
             with closing(run.sinks(folder.path)) as sinks:
                 run.train(sinks, config.log_every, config.checkpoint_every)
         if config.evaluate and run.engine.rank == 0:
-            measure(folder, index)
+            measure(folder.path, index)
     except BaseException as error:
         folder.fail(error, run.step if run else 0)
         raise
@@ -98,26 +106,13 @@ def build(config: Config, ds_config: dict[str, Any], index: CatalogueIndex, fold
     fixed = what_must_not_change(as_dict(config), ds_config)
     checkpointer = Checkpointer(folder.path, engine, teacher, config=fixed, dataset=index.fingerprint)
 
+    about = partial(describe, config.backbone, method=config.method, seed=config.seed, dataset=index.fingerprint)
+    about = partial(about, mean=config.loader.mean, std=config.loader.std)
+
     def export(step: int) -> None:
-        weights = teacher.full_state()
-        if rank == 0:
-            backbone = {
-                name.removeprefix("backbone."): w for name, w in weights.items() if name.startswith("backbone.")
-            }
-            save_encoder(
-                folder.path,
-                backbone,
-                describe(config.backbone, method=config.method, step=step, seed=config.seed, dataset=index.fingerprint),
-            )
+        save_teacher(folder.path, teacher.full_state(), about(step=step))
 
     return Run(engine, teacher, method, loader, course, checkpointer, export)
-
-
-def measure(folder: RunFolder, index: CatalogueIndex) -> None:
-    """Score the encoder beside its controls: evaluation.json and a table on the terminal."""
-    result = evaluate(folder.path, index)
-    write_json(folder.path / "evaluation.json", result)
-    print_table(result)
 
 
 if __name__ == "__main__":

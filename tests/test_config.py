@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from skill_fast.config import as_dict, parse, save
+from skill_fast.errors import BadUsage
 from skill_fast.presets import PRESETS
 from skill_fast.run_folder import RunFolder, what_must_not_change
 
@@ -34,6 +35,7 @@ def test_what_is_saved_says_every_value(preset, tmp_path):
     save(tmp_path / "config.yaml", config, {"train_batch_size": 64})
     read = yaml.safe_load((tmp_path / "config.yaml").read_text())
     assert read.pop("ds_config") == {"train_batch_size": 64}
+    assert read.pop("provenance")["versions"]["torch"]
     assert read == as_dict(config)
     assert read["views"]["generic"]["blur_sigma"] == list(config.views.generic.blur_sigma)
 
@@ -59,6 +61,33 @@ def test_the_batch_may_not_change_but_a_monitor_may():
     base = what_must_not_change(config, {"train_batch_size": 64})
     assert what_must_not_change(config, {"train_batch_size": 64, "tensorboard": {"enabled": True}}) == base
     assert what_must_not_change(config, {"train_batch_size": 32}) != base
+
+
+@pytest.mark.parametrize(
+    ("option", "values"),
+    [
+        ("--views.local-size", ["0"]),
+        ("--views.global-scale", ["2", "1"]),
+        ("--views.local-scale", ["0.4", "0.2"]),
+        ("--views.generic.gray-p", ["7"]),
+        ("--views.generic.jitter-p", ["-1"]),
+        ("--views.generic.hue", ["3"]),
+        ("--head.prototypes", ["0"]),
+        ("--head.hidden", ["-3"]),
+        ("--backbone.patch-size", ["0"]),
+        ("--optimizer.beta1", ["2"]),
+        ("--optimizer.lr", ["nan"]),
+        ("--optimizer.teacher-temp", ["0"]),
+        ("--skill.student-temp", ["0"]),
+        ("--loader.std", ["1", "0", "1"]),
+        ("--epochs", ["inf"]),
+        ("--seed", ["-1"]),
+    ],
+)
+def test_a_value_that_can_not_be_is_refused_by_its_option(option, values):
+    with pytest.raises(BadUsage, match=option) as refused:
+        parse([option, *values], PRESETS)
+    assert refused.value.change == option and refused.value.allowed
 
 
 def test_fresh_throws_an_earlier_run_away_and_nothing_else_does(tmp_path):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
+import subprocess
 import time
 from pathlib import Path
 
@@ -107,8 +109,29 @@ def test_two_ranks_train_as_one(trainer, tmp_path):
 
 
 def test_a_checkpoint_of_another_configuration_is_refused(trainer, unbroken):
+    said = (unbroken / "exit.json").read_text()
     output = trainer.run(unbroken, "--steps", "14", "--checkpoint-every", "4", "--optimizer.lr", "0.5", code=2)
+    assert (unbroken / "exit.json").read_text() == said, "a refused start has no say about the finished run"
     assert "optimizer.lr" in output and "0.5" in output and "belongs to another run" in output
+
+
+def test_a_refused_fresh_start_throws_nothing_away(trainer, unbroken):
+    before = sorted(path.name for path in unbroken.rglob("*"))
+    trainer.run(unbroken, "--fresh", "--loader.recipes", "bogus", code=2)
+    assert sorted(path.name for path in unbroken.rglob("*")) == before
+
+
+def test_a_lost_rank_is_named(trainer, tmp_path):
+    """Rank 1 is killed; the launcher takes rank 0's word, which is exit code 8, or ends it first."""
+    out = tmp_path / "run"
+    process = trainer.start(out, "--steps", "100000", "--checkpoint-every", "100000", ranks=2)
+    wait_for_step(out, 3, process)
+    children = subprocess.run(["pgrep", "-f", f"local_rank=1.*{out}"], capture_output=True, text=True).stdout.split()
+    os.kill(int(children[-1]), signal.SIGKILL)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode != 0
+    assert json.loads((out / "exit.json").read_text())["exit_code"] == 8, output
+    assert "another rank died" in output
 
 
 ZERO2 = ["--ds_config", str(ROOT / "ds_configs" / "zero2.json")]

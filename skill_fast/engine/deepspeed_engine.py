@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from skill_fast.engine.ds_config import batch_layout, check_ds_config, load_ds_config, precision_of, stage_of
 from skill_fast.engine.flat_groups import FlatGroup, flatten_masters, zero_groups
 from skill_fast.engine.param_groups import LAST_LAYER, ParamGroup, param_groups
+from skill_fast.engine.ranks import meet
 from skill_fast.errors import BadUsage
 
 __all__ = ["Engine", "batch_layout", "build_engine", "check_ds_config", "init_distributed", "leave", "load_ds_config"]
@@ -50,7 +51,7 @@ def init_distributed(timeout_minutes: float = 10.0) -> tuple[int, int, torch.dev
         backend = "nccl" if device.type == "cuda" else "gloo"
         timeout = timedelta(minutes=timeout_minutes)
         if launched:
-            dist.init_process_group(backend, timeout=timeout)
+            meet(backend, timeout)
         else:
             os.environ.update(RANK="0", WORLD_SIZE="1", LOCAL_RANK="0")
             dist.init_process_group(backend, timeout=timeout, store=dist.HashStore(), rank=0, world_size=1)

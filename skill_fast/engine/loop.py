@@ -160,9 +160,9 @@ class Run:
         # fp16 finds its loss scale by steps that overflow; DeepSpeed ends a run whose scale is at its floor.
         if self.not_finite_in_a_row >= NOT_FINITE_IN_A_ROW and self.engine.precision != "fp16":
             raise NotFinite(
-                f"the gradients of {self.not_finite_in_a_row} steps in a row, up to step {self.step}, are not finite",
+                f"the gradients of {self.not_finite_in_a_row} steps up to step {self.step + 1} are not finite",
                 allowed=f"fewer than {NOT_FINITE_IN_A_ROW} in a row",
-                change="a lower --optimizer.lr, or look at the photographs; the last checkpoint is kept",
+                change="a lower --optimizer.lr, or look at the photographs; checkpoints already written are kept",
             )
 
     def _any_rank(self, asked: list[int]) -> bool:

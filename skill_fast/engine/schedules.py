@@ -36,14 +36,14 @@ def momentum_schedule(base: float, total_steps: int, final: float = 1.0) -> np.n
     """[total_steps] the teacher's EMA momentum from ``base`` to ``final`` by half a cosine (DINO section 3.1)."""
     for name, value in (("base", base), ("final", final)):
         if not 0.0 <= value <= 1.0:
-            raise BadUsage(f"EMA momentum {name} is {value}", allowed="0 to 1", change="--method.momentum 0.996")
+            raise BadUsage(f"EMA momentum {name} is {value}", allowed="0 to 1", change="--optimizer.ema-momentum 0.996")
     return cosine_schedule(base, final, total_steps)
 
 
 def weight_decay_schedule(base: float, final: float, total_steps: int) -> np.ndarray:
     """[total_steps] weight decay from ``base`` to ``final`` by half a cosine; it may rise (DINO: .04 to .4)."""
     if base < 0 or final < 0:
-        raise BadUsage(f"weight decay from {base} to {final}", allowed="0 or more", change="--optimizer.weight_decay")
+        raise BadUsage(f"weight decay from {base} to {final}", allowed="0 or more", change="--optimizer.weight-decay")
     return cosine_schedule(base, final, total_steps)
 
 
@@ -57,7 +57,7 @@ def teacher_temp_schedule(start: float, final: float, total_steps: int, warmup_s
         raise BadUsage(
             f"teacher temperature from {start} to {final} over {warmup_steps} steps",
             allowed="temperatures over 0, 0 steps or more",
-            change="--method.teacher_temp 0.04",
+            change="--optimizer.teacher-temp 0.04",
         )
     step = np.arange(total_steps, dtype=np.float64)
     share = np.minimum(1.0, step / max(1, warmup_steps - 1)) if warmup_steps else np.ones(total_steps)

@@ -100,6 +100,13 @@ def evaluate(
     }
 
 
+def measure(run: Path, index: CatalogueIndex) -> None:
+    """Score a run's encoder beside its controls: RUN/evaluation.json and a table on the terminal."""
+    result = evaluate(run, index)
+    write_json(run / "evaluation.json", result)
+    print_table(result)
+
+
 def load_rows(run: str | os.PathLike[str]) -> dict[str, Encoder]:
     """A run's encoder as it is and as it was before the first step."""
     return {"trained": load_encoder(run), "untrained": load_encoder(run, untrained=True)}

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +50,17 @@ class Encoder(nn.Module):
         return self.backbone((images - self.mean) / self.std)
 
 
-def describe(backbone: BackboneConfig, *, method: str, step: int, seed: int, dataset: str) -> dict[str, Any]:
-    """The content of model.json for a backbone trained at ``backbone.image_size``."""
+def describe(
+    backbone: BackboneConfig,
+    *,
+    method: str,
+    step: int,
+    seed: int,
+    dataset: str,
+    mean: Sequence[float] = IMAGENET_MEAN,
+    std: Sequence[float] = IMAGENET_STD,
+) -> dict[str, Any]:
+    """The content of model.json for a backbone trained at ``backbone.image_size``, on pixels normalised by these."""
     with torch.device("meta"):
         embed_dim = build_backbone(backbone).num_features
     return {
@@ -60,8 +69,8 @@ def describe(backbone: BackboneConfig, *, method: str, step: int, seed: int, dat
         "backbone": dataclasses.asdict(backbone),
         "image_size": backbone.image_size,
         "resize": round(backbone.image_size * 256 / 224),
-        "mean": list(IMAGENET_MEAN),
-        "std": list(IMAGENET_STD),
+        "mean": list(mean),
+        "std": list(std),
         "embed_dim": embed_dim,
         "method": method,
         "step": step,
@@ -74,10 +83,24 @@ def save_encoder(run: Path, weights: Mapping[str, Tensor], about: Mapping[str, A
     """Write ``weights`` (the backbone's, fp32, timm's names) and ``about`` into the run folder, each atomically."""
     temporary = run / "teacher.safetensors.tmp"
     save_file({name: tensor.contiguous() for name, tensor in weights.items()}, temporary)
+    temporary.chmod(0o666 & ~_umask())  # safetensors makes files that only their owner can read
     os.replace(temporary, run / "teacher.safetensors")
     temporary = run / "model.json.tmp"
     temporary.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
     os.replace(temporary, run / "model.json")
+
+
+def save_teacher(run: Path, weights: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
+    """Write the backbone of a teacher's whole state, names "backbone.*"; ranks that hold nothing of it pass {}."""
+    backbone = {name.removeprefix("backbone."): w for name, w in weights.items() if name.startswith("backbone.")}
+    if backbone:
+        save_encoder(run, backbone, about)
+
+
+def _umask() -> int:
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
 
 
 def load_encoder(run: str | os.PathLike[str], untrained: bool = False) -> Encoder:

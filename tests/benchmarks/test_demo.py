@@ -33,7 +33,9 @@ def test_a_record_a_score_with_its_controls(tmp_path):
     rows = {"trained": row | LEARNED, "untrained": row | UNTRAINED}
     evaluation = {"rows": rows, "step": 7, "products": 9, "dataset": "abc"}
     (run / "evaluation.json").write_text(json.dumps(evaluation))
-    (run / "config.yaml").write_text(yaml.safe_dump({"seed": 3, "head": {"prototypes": 256}}))
+    (run / "config.yaml").write_text(
+        yaml.safe_dump({"seed": 3, "head": {"prototypes": 256}, "provenance": {"versions": {"torch": "2.15.0"}}})
+    )
     (run / "metrics.jsonl").write_text(json.dumps({"step": 7, "teacher_entropy": 3.0, "kl": 0.5}) + "\n")
     assert main([str(run), "--out", str(tmp_path / "records.jsonl")]) == 0
     written = [json.loads(line) for line in (tmp_path / "records.jsonl").read_text().splitlines()]

@@ -1,0 +1,44 @@
+"""Meeting the other ranks, and noticing when one of them is gone."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+import torch.distributed as dist
+
+from skill_fast.errors import BadUsage, LostRank
+
+# gloo's words; NCCL raises DistBackendError.
+LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "Timed out waiting", "timed out after")
+
+
+def meet(backend: str, timeout: timedelta) -> None:
+    """Join the launcher's process group; raises BadUsage when its port is taken."""
+    try:
+        dist.init_process_group(backend, timeout=timeout)
+    except dist.DistNetworkError as error:
+        where = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
+        raise BadUsage(
+            f"the ranks can not meet at {where}: {str(error).splitlines()[0]}",
+            allowed="a port that no other run on the machine uses",
+            change="deepspeed --master_port NUMBER skill_fast/train.py ...",
+        ) from error
+
+
+@contextmanager
+def naming_lost_ranks() -> Iterator[None]:
+    """Turn what gloo and NCCL raise when another rank is gone into LostRank; other errors pass."""
+    try:
+        yield
+    except RuntimeError as error:
+        said = str(error)
+        if not isinstance(error, dist.DistBackendError | dist.DistNetworkError) and not any(w in said for w in LOST):
+            raise
+        raise LostRank(
+            f"another rank died or stopped answering: {said.splitlines()[0]}",
+            allowed="all ranks alive from the first step to the last",
+            change="look at the other ranks' output, then run the same command: it goes on from the last checkpoint",
+        ) from error
