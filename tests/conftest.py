@@ -56,16 +56,16 @@ class Trainer:
             start = [sys.executable, deepspeed, "--master_port", str(free_port()), "--num_accelerators", str(ranks)]
         return [*start, *script, "--data", str(self.data), "--out", str(out), *(TINY if toy else ()), *options]
 
-    def environment(self) -> dict[str, str]:
+    def environment(self, threads: int) -> dict[str, str]:
         inherited = {
             k: v for k, v in os.environ.items() if k not in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_PORT")
         }
-        return inherited | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "DS_ACCELERATOR": "cpu"}
+        return inherited | {"OMP_NUM_THREADS": str(threads), "CUDA_VISIBLE_DEVICES": "", "DS_ACCELERATOR": "cpu"}
 
-    def start(self, out: Path, *options: str, **how) -> subprocess.Popen:
+    def start(self, out: Path, *options: str, threads: int = 1, **how) -> subprocess.Popen:
         return subprocess.Popen(
             self.command(out, *options, **how),
-            env=self.environment(),
+            env=self.environment(threads),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -57,16 +57,20 @@ def test_a_cache_that_can_not_be_written_is_named(monkeypatch, tmp_path):
 
 @pytest.mark.slow
 def test_a_short_run_turns_towards_design(cache, tmp_path):
-    """The default preset, seed 0, cut to 500 of its 2,600 steps: the direction, with room for other CPUs' rounding.
+    """The default preset, seed 0, in 900 of its 2,600 steps: every direction, with room for other CPUs' rounding.
 
-    The full run's claims over three seeds stand in docs/LOG.md.
+    Seen on two cores: pattern .184 to .225, colour .808 to .690, recall@5 .022 to .058, colour entropy .41 to .76. The
+    full run's figures over three seeds stand in the README and in docs/LOG.md.
     """
     out = tmp_path / "run"
-    Trainer(demo_shards(DemoConfig())).run(out, "--steps", "500", toy=False)
+    Trainer(demo_shards(DemoConfig())).run(out, "--steps", "900", toy=False, threads=2)
     rows = json.loads((out / "evaluation.json").read_text())["rows"]
     trained, untrained = rows["trained"], rows["untrained"]
-    assert trained["knn/color/accuracy"] <= untrained["knn/color/accuracy"] - 0.05
-    assert trained["color/clusters/mean"] >= untrained["color/clusters/mean"] + 0.1
+    assert trained["knn/pattern/accuracy"] >= untrained["knn/pattern/accuracy"] + 0.01
+    assert trained["knn/color/accuracy"] <= untrained["knn/color/accuracy"] - 0.06
+    recall = "retrieval/other_color/recall@5"
+    assert trained[recall] >= 1.5 * untrained[recall]
+    assert trained["color/clusters/mean"] >= untrained["color/clusters/mean"] + 0.15
     last = metrics(out)[-1]
     assert last["teacher_entropy"] < 5.2, "ln(256) = 5.545 is collapse to a uniform teacher"
     assert last["kl"] > 0.1, "0 is collapse to one output for all"
