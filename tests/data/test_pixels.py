@@ -80,6 +80,9 @@ def test_crops_are_torchvisions_resized_crops(H, W, y, x, h, w, size):
 
 @pytest.mark.parametrize(("H", "W", "y", "x", "h", "w", "size"), WINDOWS)
 def test_crops_differ_from_torchvisions_by_little_at_the_edge(H, W, y, x, h, w, size):
+    """On a smooth picture. Seen: at most 4.0 of 255, where 12 x 16 pixels become 24 (the border is a large part), and
+    0.7 on average, where 59 x 80 become 7; rounding to 8 bits alone is 0.25.
+    """
     got, cut = both_ways(drawn(H, W, 1), y, x, h, w, size)
     assert np.abs(got - cut).max() < 5 and np.abs(got - cut).mean() < 1
 
