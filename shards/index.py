@@ -48,6 +48,16 @@ PRODUCTS = pa.schema(
 REJECTED = pa.schema(
     [("product_id", pa.string()), ("image_path", pa.string()), ("reason", pa.string()), ("detail", pa.string())]
 )
+DUPLICATES = pa.schema(
+    [
+        ("key", pa.string()),
+        ("view", pa.int32()),
+        ("kind", pa.string()),
+        ("of_key", pa.string()),
+        ("of_view", pa.int32()),
+        ("distance", pa.int32()),
+    ]
+)
 TABLES = {"images.parquet": IMAGES, "products.parquet": PRODUCTS, "rejected.parquet": REJECTED}
 ROW_GROUP = 65_536
 SHARD_NAME = re.compile(r"shard-\d{6,}\.tar")

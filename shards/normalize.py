@@ -59,6 +59,10 @@ class Jpeg:
     data: bytes
     height: int
     width: int
+    phash: int = 0
+    """Perceptual hash of 64 bits: photographs that look alike differ in few of them."""
+    source_bytes: int = 0
+    """Size of the file that it was made from; 0 for a drawing."""
 
 
 def normalize_file(path: Path, how: Normalization) -> Jpeg:

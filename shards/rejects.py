@@ -11,15 +11,20 @@ IMAGE_REASONS = (
     "too_large_file",
     "not_an_image",
     "too_many_pixels",
+    "too_many_scans",
     "truncated",
     "undecodable",
     "decoder_died",
     "decoder_timeout",
+    "out_of_memory",
+    "unknown_image",
     "bad_row",
     "outside_product",
+    "near_duplicate",
+    "exact_duplicate",
 )
 """A photograph, or a row that should have named one, that was seen and not written."""
-PRODUCT_REASONS = ("no_photographs", "no_good_photographs")
+PRODUCT_REASONS = ("no_photographs", "no_good_photographs", "other_type", "over_cap", "duplicate_product")
 """A product that was seen and not written; it counts as no image."""
 
 

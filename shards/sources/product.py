@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from upath import UPath
+
 from shards.rejects import Reject
 from shards.sources.drawing import Drawing
 
-Photograph = Path | Drawing
-"""Where the pixels of one photograph come from: a file, or what is to be drawn."""
+Photograph = Path | UPath | Drawing
+"""Where the pixels of one photograph come from: a file, an object in storage, or what is to be drawn."""
 
 
 @dataclass(frozen=True)
@@ -32,10 +35,20 @@ class Product:
 
 @dataclass(frozen=True)
 class Catalogue:
-    """An opened source: its products in order, mixed with the rows that could not be read as one."""
+    """An opened source: its products in order, mixed with the rows that could not be read as one.
+
+    Going through ``entries`` takes memory that does not grow with the catalogue.
+    """
 
     entries: Iterable[Product | Reject]
     images: int
     """Photographs to be seen, rejects included; for the time left."""
-    options: dict[str, int] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
     """What beside the source itself decides its content, for dataset.json."""
+
+
+def name_of(photograph: Photograph) -> str:
+    """What a photograph is called in rejected.parquet; bytes of a file name that are no UTF-8 are written as \\xNN."""
+    if isinstance(photograph, Drawing):
+        return photograph.name
+    return os.fsencode(str(photograph)).decode("utf-8", "backslashreplace")
