@@ -1,8 +1,9 @@
 """A place: a local path, or an address in object storage that behaves like one.
 
-Everything that reads catalogues or data sets takes places and uses the part of pathlib that both kinds have: ``/``, ``name``,
-``open``, ``read_bytes``, ``read_text``, ``is_file``, ``is_dir``, ``iterdir``, ``stat().st_size``. Credentials and endpoints come from
-where the storage's own tools look for them (AWS_* variables and ~/.aws, gcloud's defaults); nothing of them is kept.
+Everything that reads catalogues or data sets takes places and uses the part of pathlib that both kinds have: ``/``,
+``name``, ``open``, ``read_bytes``, ``read_text``, ``is_file``, ``is_dir``, ``iterdir``, ``stat().st_size``. Credentials
+and endpoints come from where the storage's own tools look for them (AWS_* variables and ~/.aws, gcloud's defaults);
+nothing of them is kept.
 """
 
 from __future__ import annotations

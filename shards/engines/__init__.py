@@ -42,8 +42,8 @@ class Engine(Protocol):
 def open_engine(name: str, how: Normalization, *, workers: int | None = None, ray_address: str | None = None) -> Engine:
     """The engine called ``name``.
 
-    workers: processes; None is one a CPU. "local" with 0 works in this process, without protection against decoders that
-    crash or hang. Raises BadUsage for an unknown name, or where the extra ``ray`` is not installed.
+    workers: processes; None is one a CPU. "local" with 0 works in this process, without protection against decoders
+    that crash or hang. Raises BadUsage for an unknown name, or where the extra ``ray`` is not installed.
     """
     if name == "local":
         from shards.engines.local import LocalEngine
