@@ -12,6 +12,7 @@ import pytest
 
 from shards.build import build
 from tests.engine.launch import free_port
+from tests.object_storage import s3, s3_server  # noqa: F401  # fixtures, for every test below
 
 ROOT = Path(__file__).parents[1]
 TINY = [
