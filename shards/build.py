@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from shards.engines import Engine, Outcome, Task, open_engine
 from shards.errors import BadData, BadUsage
 from shards.index import DATASET, TableWriter, write_dataset
 from shards.keys import key_of
@@ -28,7 +29,6 @@ from shards.sources.catalogue import choose_format, open_catalogue
 from shards.sources.drawing import Drawing
 from shards.sources.folder import text_of
 from shards.sources.product import Catalogue, Photograph, Product
-from shards.workers import Outcome, Pool
 from shards.writer import PARTIAL_SUFFIX, ShardWriter
 
 OWN_NAMES = re.compile(
@@ -81,8 +81,8 @@ def build(
     how = _normalization(preprocess, max_side, jpeg_quality)
     if not shard_mib > 0:
         raise BadUsage(f"shard_mib is {shard_mib}", allowed="more than 0")
-    if workers is not None and workers < 1:
-        raise BadUsage(f"workers is {workers}", allowed="1 or more")
+    if workers is not None and workers < 0:
+        raise BadUsage(f"workers is {workers}", allowed="1 or more; 0 decodes in this process, without protection")
     taken = format or choose_format(str(source))
     catalogue = open_catalogue(str(source), taken, **demo_options)
     folder = Path(out)
@@ -98,11 +98,11 @@ def build(
         options[taken] = catalogue.options
     done = Progress(images_total=catalogue.images)
     with ExitStack() as stack:
-        pool = Pool(workers if workers is not None else default_workers(), how)
-        stack.callback(pool.close)
+        engine = open_engine("local", how, workers=workers)
+        stack.callback(engine.close)
         files = _Files(folder, round(shard_mib * 2**20))
         stack.callback(files.abandon)
-        for entry, outcomes in _in_order(catalogue, pool):
+        for entry, outcomes in _in_order(catalogue, engine):
             _write(entry, outcomes, files, done)
             if progress is not None:
                 progress(done)
@@ -165,23 +165,23 @@ class _Files:
 
 
 def _in_order(
-    catalogue: Catalogue, pool: Pool
-) -> Iterator[tuple[Product | Reject, list[tuple[Photograph, Future[Outcome]]]]]:
+    catalogue: Catalogue, engine: Engine
+) -> Iterator[tuple[Product | Reject, list[tuple[Photograph, Future[list[Outcome]]]]]]:
     """Entries with the outcomes of their photographs, in the source's order, while later ones are being worked on."""
-    waiting: deque[tuple[Product | Reject, list[tuple[Photograph, Future[Outcome]]]]] = deque()
+    waiting: deque[tuple[Product | Reject, list[tuple[Photograph, Future[list[Outcome]]]]]] = deque()
     ahead = 0
     for entry in catalogue.entries:
         photographs = entry.photographs if isinstance(entry, Product) else ()
-        waiting.append((entry, [(photograph, pool.submit(photograph)) for photograph in photographs]))
+        waiting.append((entry, [(photograph, engine.submit([Task(photograph)])) for photograph in photographs]))
         ahead += len(photographs)
-        while waiting and ahead > pool.ahead:
+        while waiting and ahead > engine.ahead:
             ahead -= len(waiting[0][1])
             yield waiting.popleft()
     yield from waiting
 
 
 def _write(
-    entry: Product | Reject, outcomes: list[tuple[Photograph, Future[Outcome]]], files: _Files, done: Progress
+    entry: Product | Reject, outcomes: list[tuple[Photograph, Future[list[Outcome]]]], files: _Files, done: Progress
 ) -> None:
     if isinstance(entry, Reject):
         done.images_seen += 1
@@ -189,7 +189,7 @@ def _write(
         return
     jpegs: list[Jpeg] = []
     for photograph, future in outcomes:
-        outcome = future.result()
+        (outcome,) = future.result()
         done.images_seen += 1
         if isinstance(outcome, Jpeg):
             jpegs.append(outcome)

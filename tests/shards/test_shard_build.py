@@ -1,6 +1,5 @@
 import json
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -10,7 +9,6 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from shards import workers
 from shards.build import Progress, build
 from shards.errors import BadData, BadUsage
 from shards.index import read_dataset
@@ -137,49 +135,11 @@ def test_options_out_of_range_are_refused(catalogue: Path, tmp_path: Path) -> No
         {"shard_mib": 0},
         {"format": "abo"},
         {"designs": 3},
-        {"workers": 0},
+        {"workers": -1},
     ):
         with pytest.raises(BadUsage):
             build(catalogue, tmp_path / "out", **options)
     assert not (tmp_path / "out").exists()
-
-
-def test_a_worker_that_dies_or_hangs_costs_its_photograph_alone(catalogue: Path, monkeypatch) -> None:
-    """A real worker is stopped, so that its photograph hangs, and then killed or left to the time limit."""
-    photographs = sorted(catalogue.rglob("*.png"))
-    pool = workers.Pool(2, workers.Normalization())
-    try:
-        for reason in ("decoder_died", "decoder_timeout"):
-            assert isinstance(pool.submit(photographs[0]).result(), workers.Jpeg)
-            worker = pool._idle.get()
-            assert worker is not None
-            worker._process.send_signal(signal.SIGSTOP)
-            pool._idle.put(worker)
-            monkeypatch.setattr(workers, "TIMEOUT_S", 0.3 if reason == "decoder_timeout" else 30.0)
-            lost = pool.submit(photographs[1])
-            if reason == "decoder_died":
-                time.sleep(0.2)
-                worker._process.kill()
-            assert not isinstance(lost.result(), workers.Jpeg) and lost.result()[0] == reason
-            monkeypatch.setattr(workers, "TIMEOUT_S", 30.0)
-            assert all(isinstance(pool.submit(path).result(), workers.Jpeg) for path in photographs)
-    finally:
-        pool.close()
-
-
-def test_a_worker_that_died_between_photographs_costs_none(catalogue: Path) -> None:
-    photographs = sorted(catalogue.rglob("*.png"))
-    pool = workers.Pool(2, workers.Normalization())
-    try:
-        assert isinstance(pool.submit(photographs[0]).result(), workers.Jpeg)
-        worker = pool._idle.get()
-        assert worker is not None
-        worker._process.kill()
-        worker._process.wait()
-        pool._idle.put(worker)
-        assert all(isinstance(pool.submit(path).result(), workers.Jpeg) for path in photographs)
-    finally:
-        pool.close()
 
 
 def test_the_demo_names_its_options(tmp_path: Path) -> None:

@@ -1,0 +1,87 @@
+"""The child process of the local engine: tasks in over stdin, an outcome per photograph out over stdout.
+
+    parent -> child: (Normalization, memory_bytes), then any number of lists of tasks
+    child -> parent: READY, then an outcome for each task, as soon as it is known
+
+Every message is 8 bytes of length and a pickle. Both ends are this program: nothing foreign reaches pickle.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import pickle
+import resource
+import signal
+import struct
+import sys
+from typing import IO, Any
+
+from shards.engines import Outcome, Task
+from shards.normalize import Normalization, normalize_file, normalize_image
+from shards.rejects import Rejected
+from shards.sources.drawing import Drawing, draw
+
+READY = "ready"
+LENGTH = struct.Struct("<Q")
+_PR_SET_PDEATHSIG = 1
+
+
+def outcome_of(task: Task, how: Normalization) -> Outcome:
+    """Normalise one photograph; whatever goes wrong is a reason and its detail."""
+    try:
+        if isinstance(task.photograph, Drawing):
+            return normalize_image(draw(task.photograph), how)
+        return normalize_file(task.photograph, how)
+    except Rejected as rejected:
+        return rejected.reason, rejected.detail
+    except MemoryError as error:
+        return "out_of_memory", str(error) or "the decoder wanted more memory than a process may have"
+
+
+def packed(message: Any) -> bytes:
+    """A message with its length in front."""
+    body = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
+    return LENGTH.pack(len(body)) + body
+
+
+def serve(requests: IO[bytes], answers: IO[bytes], how: Normalization) -> None:
+    """Answer lists of tasks until ``requests`` ends."""
+    while (tasks := _received(requests)) is not None:
+        for task in tasks:
+            answers.write(packed(outcome_of(task, how)))
+
+
+def main(parent: int) -> None:
+    _die_with(parent)
+    # A decoder that prints must not speak into the pipe.
+    answers = os.fdopen(os.dup(1), "wb", buffering=0)
+    os.dup2(2, 1)
+    setup = _received(sys.stdin.buffer)
+    if setup is None:
+        return
+    how, memory_bytes = setup
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
+    answers.write(packed(READY))
+    serve(sys.stdin.buffer, answers, how)
+
+
+def _die_with(parent: int) -> None:
+    """Have the kernel end this process when its parent ends, however it does, even within a decoder that hangs."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(0)
+
+
+def _received(stream: IO[bytes]) -> Any:
+    """The next message; None where the stream ends."""
+    head = stream.read(LENGTH.size)
+    if len(head) < LENGTH.size:
+        return None
+    body = stream.read(LENGTH.unpack(head)[0])
+    return pickle.loads(body)  # noqa: S301
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))
