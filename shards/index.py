@@ -58,10 +58,20 @@ DUPLICATES = pa.schema(
         ("distance", pa.int32()),
     ]
 )
-TABLES = {"images.parquet": IMAGES, "products.parquet": PRODUCTS, "rejected.parquet": REJECTED}
+TABLES = {
+    "images.parquet": IMAGES,
+    "products.parquet": PRODUCTS,
+    "rejected.parquet": REJECTED,
+    "duplicates.parquet": DUPLICATES,
+}
+LATER_TABLES = {"duplicates.parquet"}
+"""Data sets that were built before they existed lack them."""
 ROW_GROUP = 65_536
 SHARD_NAME = re.compile(r"shard-\d{6,}\.tar")
-COUNTS = {"products", "images_seen", "images_written", "images_rejected", "products_rejected"}
+COUNTS = {"products", "images_seen", "images_written"}
+REASON_COUNTS = {"images_rejected", "products_rejected"}
+_NO_SEAL = "0" * 64
+_SEAL_LINE = re.compile(rb'\n "sha256": "([0-9a-f]{64})"\n}\n\Z')
 
 
 class TableWriter:
@@ -99,21 +109,45 @@ class TableWriter:
 
 def write_dataset(folder: Path, *, options: dict[str, Any], counts: dict[str, Any], shards: Sequence[Shard]) -> dict:
     """Write dataset.json over finished shards and tables, atomically, and return it."""
-    dataset = {
+    dataset: dict[str, Any] = {
         "format": FORMAT,
         "version": VERSION,
         "options": options,
         "counts": counts,
         "shards": [asdict(shard) for shard in shards],
-        "tables": {name: describe(folder / name) for name in TABLES},
+        "tables": {
+            name: describe(folder / name) for name in TABLES if name not in LATER_TABLES or (folder / name).is_file()
+        },
         "fingerprint": fingerprint([asdict(shard) for shard in shards]),
     }
     partial = folder / (DATASET + PARTIAL_SUFFIX)
-    partial.write_text(json.dumps(dataset, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    sealed_text = sealed(dataset)
+    partial.write_bytes(sealed_text)
     sync(partial)
     os.replace(partial, folder / DATASET)
     sync(folder)
-    return dataset
+    return json.loads(sealed_text)
+
+
+def sealed(dataset: dict[str, Any]) -> bytes:
+    """dataset.json as bytes: its last value is the sha256 of these bytes with 64 zeros in the place of that value."""
+    open_ = {**{name: value for name, value in dataset.items() if name != "sha256"}, "sha256": _NO_SEAL}
+    text = (json.dumps(open_, indent=1, ensure_ascii=False) + "\n").encode("utf-8")
+    seal = hashlib.sha256(text).hexdigest().encode()
+    end = text.rindex(_NO_SEAL.encode())
+    return text[:end] + seal + text[end + len(seal) :]
+
+
+def seal_fault(text: bytes) -> str:
+    """What shows that dataset.json was changed after it was written; "" where nothing does."""
+    found = _SEAL_LINE.search(text)
+    if found is None:
+        dataset = json.loads(text)
+        # Data sets that were built before there was a seal lack the later tables too.
+        sealed_once = "sha256" in dataset or LATER_TABLES & dataset["tables"].keys()
+        return "no sha256 of its own at the end" if sealed_once else ""
+    expected = hashlib.sha256(text[: found.start(1)] + _NO_SEAL.encode() + text[found.end(1) :]).hexdigest()
+    return "" if expected.encode() == found[1] else f"sha256 of its own {found[1].decode()}, by its content {expected}"
 
 
 def read_dataset(folder: Path) -> dict:
@@ -152,19 +186,48 @@ def read_dataset(folder: Path) -> dict:
 def _faults(dataset: dict[str, Any]) -> list[str]:
     """What a reader relies on and does not find; a shard's name may not lead out of the folder."""
     counts, shards, tables = (dataset.get(name) for name in ("counts", "shards", "tables"))
-    faults = [name for name in ("options", "fingerprint") if name not in dataset]
-    if not isinstance(counts, dict) or not counts.keys() >= COUNTS:
+    faults = []
+    if not isinstance(dataset.get("options"), dict):
+        faults.append("options")
+    if not isinstance(dataset.get("fingerprint"), str):
+        faults.append("fingerprint")
+    if not isinstance(counts, dict) or not _are_counts(counts):
         faults.append("counts")
-    if not isinstance(tables, dict) or tables.keys() != TABLES.keys():
+    if not isinstance(tables, dict) or not _are_tables(tables):
         faults.append("tables")
     if not isinstance(shards, list) or not all(_is_shard_line(line) for line in shards):
         faults.append("shards")
     return [f"'{name}' is missing or damaged" for name in faults]
 
 
+def _are_counts(counts: dict[str, Any]) -> bool:
+    by_reason = [counts.get(name) for name in REASON_COUNTS]
+    return all(_is_count(counts.get(name)) for name in COUNTS) and all(
+        isinstance(reasons, dict) and all(_is_count(count) for count in reasons.values()) for reasons in by_reason
+    )
+
+
+def _are_tables(tables: dict[str, Any]) -> bool:
+    names = TABLES.keys() - LATER_TABLES <= tables.keys() <= TABLES.keys()
+    return names and all(
+        isinstance(line, dict) and _is_count(line.get("bytes")) and isinstance(line.get("sha256"), str)
+        for line in tables.values()
+    )
+
+
 def _is_shard_line(line: Any) -> bool:
     wanted = {field.name for field in fields(Shard)}
-    return isinstance(line, dict) and line.keys() == wanted and bool(SHARD_NAME.fullmatch(str(line["name"])))
+    return (
+        isinstance(line, dict)
+        and line.keys() == wanted
+        and bool(SHARD_NAME.fullmatch(str(line["name"])))
+        and all(_is_count(line[name]) for name in ("bytes", "products", "images"))
+        and isinstance(line["sha256"], str)
+    )
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 def fingerprint(shards: Iterable[dict[str, Any]]) -> str:
