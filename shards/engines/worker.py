@@ -1,21 +1,26 @@
 """The child process of the local engine: tasks in over stdin, an outcome per photograph out over stdout.
 
     parent -> child: (Normalization, memory_bytes), then any number of lists of tasks
-    child -> parent: READY, then an outcome for each task, as soon as it is known
+    child -> parent: READY, then an outcome for each task
 
-Every message is 8 bytes of length and a pickle. Both ends are this program: nothing foreign reaches pickle.
+Every message is 8 bytes of length and a pickle. Both ends are this program: nothing foreign reaches pickle. Outcomes of
+photographs that take less than ``FLUSH_S`` travel together, so which photograph is in work stands in a shared cell.
 """
 
 from __future__ import annotations
 
 import ctypes
+import mmap
 import os
 import pickle
 import resource
 import signal
 import struct
 import sys
+import time
 from typing import IO, Any
+
+from PIL import AvifImagePlugin
 
 from shards.engines import Outcome, Task
 from shards.normalize import Normalization, normalize_file, normalize_image
@@ -24,6 +29,8 @@ from shards.sources.drawing import Drawing, draw
 
 READY = "ready"
 LENGTH = struct.Struct("<Q")
+FLUSH_S = 0.01
+BUFFER_BYTES = 1 << 18
 _PR_SET_PDEATHSIG = 1
 
 
@@ -36,7 +43,7 @@ def outcome_of(task: Task, how: Normalization) -> Outcome:
     except Rejected as rejected:
         return rejected.reason, rejected.detail
     except MemoryError as error:
-        return "out_of_memory", str(error) or "the decoder wanted more memory than a process may have"
+        return "out_of_memory", str(error) or "decoding needs more than a process may have"
 
 
 def packed(message: Any) -> bytes:
@@ -45,17 +52,24 @@ def packed(message: Any) -> bytes:
     return LENGTH.pack(len(body)) + body
 
 
-def serve(requests: IO[bytes], answers: IO[bytes], how: Normalization) -> None:
-    """Answer lists of tasks until ``requests`` ends."""
+def serve(requests: IO[bytes], answers: IO[bytes], how: Normalization, cell: mmap.mmap) -> None:
+    """Answer lists of tasks until ``requests`` ends; ``cell`` holds the place of the one in work."""
     while (tasks := _received(requests)) is not None:
-        for task in tasks:
+        flushed = time.monotonic()
+        for place, task in enumerate(tasks):
+            LENGTH.pack_into(cell, 0, place)
             answers.write(packed(outcome_of(task, how)))
+            if time.monotonic() - flushed > FLUSH_S:
+                answers.flush()
+                flushed = time.monotonic()
+        answers.flush()
 
 
-def main(parent: int) -> None:
+def main(parent: int, cell_file: int) -> None:
+    """Serve the process ``parent`` over stdin and stdout; ``cell_file`` is the file descriptor of the shared cell."""
     _die_with(parent)
     # A decoder that prints must not speak into the pipe.
-    answers = os.fdopen(os.dup(1), "wb", buffering=0)
+    answers = os.fdopen(os.dup(1), "wb", buffering=BUFFER_BYTES)
     os.dup2(2, 1)
     setup = _received(sys.stdin.buffer)
     if setup is None:
@@ -63,8 +77,11 @@ def main(parent: int) -> None:
     how, memory_bytes = setup
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
+    # One process a CPU is enough threads; each further one would also take memory of the limit.
+    AvifImagePlugin.DEFAULT_MAX_THREADS = 1
     answers.write(packed(READY))
-    serve(sys.stdin.buffer, answers, how)
+    answers.flush()
+    serve(sys.stdin.buffer, answers, how, mmap.mmap(cell_file, LENGTH.size))
 
 
 def _die_with(parent: int) -> None:
@@ -84,4 +101,4 @@ def _received(stream: IO[bytes]) -> Any:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(*map(int, sys.argv[1:]))
