@@ -1,5 +1,8 @@
 """Any photograph -> an upright sRGB baseline JPEG, 8-bit RGB, 4:2:0, no metadata: the one format that hardware decodes.
 
+file -> bytes (``reading``) -> pixels (``decode``) -> [crop to the item (``item``)] -> [H: trim (``trim``), square] ->
+at most ``max_side`` -> JPEG. What already is such a JPEG passes through byte for byte. See docs/normalisation.md.
+
 ``preprocess="catalog"`` is the pre-processing H of the method: trim a near-white border, pad to a white square.
 ``"none"`` does only what the format demands. Both never enlarge.
 """
@@ -7,39 +10,23 @@
 from __future__ import annotations
 
 import io
-import stat
-import warnings
-from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
+from dataclasses import dataclass, replace
 
-import numpy as np
-from PIL import Image, ImageChops, ImageCms, ImageFile, UnidentifiedImageError
+from PIL import Image
 
+from shards.decode import decode
+from shards.item import item_box
+from shards.jpeg import is_plain
+from shards.perceptual_hash import perceptual_hash
+from shards.places import Place
+from shards.reading import read_photograph
 from shards.rejects import Rejected
+from shards.trim import Box, trim_box
 
 PREPROCESS = ("catalog", "none")
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM")
-"""What is decoded, as far as Pillow was built with it; its other plugins (PostScript, video) are never asked."""
-SIXTEEN_BIT = ("I", "I;16", "I;16L", "I;16B", "I;16N")
-NEAR_WHITE = 245
-"""A pixel whose three channels all reach this counts as border."""
-MARGIN = 0.04
-"""Of the trimmed box's long side: how much of the border stays."""
-DRAFT_RESERVE = 2
-"""A large JPEG is decoded at a reduced size of at least this many times max_side, as trimming may still cut it."""
-READ_BYTES = 1 << 20
-
-_UPRIGHT = {
-    2: (Image.Transpose.FLIP_LEFT_RIGHT,),
-    3: (Image.Transpose.ROTATE_180,),
-    4: (Image.Transpose.FLIP_TOP_BOTTOM,),
-    5: (Image.Transpose.TRANSPOSE,),
-    6: (Image.Transpose.ROTATE_270,),
-    7: (Image.Transpose.TRANSVERSE,),
-    8: (Image.Transpose.ROTATE_90,),
-}
-_ORIENTATION = 0x0112
+SLACK = 0.03
+"""Of the side of a square: what trimming and squaring may move and still count as having changed nothing. A JPEG's
+noise and a margin's rounding move the box that much when a photograph is normalised again."""
 
 
 @dataclass(frozen=True)
@@ -65,168 +52,60 @@ class Jpeg:
     """Size of the file that it was made from; 0 for a drawing."""
 
 
-def normalize_file(path: Path, how: Normalization) -> Jpeg:
+def normalize_file(file: Place, how: Normalization, crop_to_item: bool = False) -> Jpeg:
     """Read and normalise one file. Raises ``Rejected`` with a reason of ``IMAGE_REASONS``."""
-    return normalize_bytes(_read(path, how.max_file_bytes), how)
+    return normalize_bytes(read_photograph(file, how.max_file_bytes), how, crop_to_item)
 
 
-def normalize_bytes(data: bytes, how: Normalization) -> Jpeg:
-    """Normalise an encoded image of any of ``FORMATS``. Raises ``Rejected``."""
+def normalize_bytes(data: bytes, how: Normalization, crop_to_item: bool = False) -> Jpeg:
+    """Normalise an encoded image of any kind that is decoded. Raises ``Rejected``."""
     if not data:
         raise Rejected("empty_file", "0 bytes")
-    with warnings.catch_warnings():
-        # Pillow warns of odd metadata and large sizes; the verdict here is a photograph or a named reject.
-        warnings.simplefilter("ignore")
-        try:
-            return normalize_image(_decode(data, how), how)
-        except Image.DecompressionBombError as error:
-            raise Rejected("too_many_pixels", str(error)) from error
-        except MemoryError as error:
-            raise Rejected("too_many_pixels", "not enough memory to decode it") from error
+    image = decode(data, how.max_side, how.max_pixels)
+    if is_plain(data) and _stays(image, how, crop_to_item):
+        return Jpeg(data, image.height, image.width, perceptual_hash(image), len(data))
+    return replace(normalize_image(image, how, crop_to_item), source_bytes=len(data))
 
 
-def normalize_image(image: Image.Image, how: Normalization) -> Jpeg:
-    """Trim, square and shrink as asked, then encode an upright sRGB image of mode RGB."""
-    if how.preprocess == "catalog":
-        image = image.crop(_product_box(image))
-    width, height = _fit(image.width, image.height, how.max_side)
-    if (width, height) != image.size:
-        image = image.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=3.0)
+def normalize_image(image: Image.Image, how: Normalization, crop_to_item: bool = False) -> Jpeg:
+    """Crop, trim, square and shrink as asked, then encode an upright sRGB image of mode RGB."""
+    box = _box(image, how, crop_to_item)
+    if box != (0, 0, *image.size):
+        image = image.crop(box)
+    if (size := _fit(image.width, image.height, how.max_side)) != image.size:
+        image = image.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
     if how.preprocess == "catalog":
         image = _square(image)
     buffer = io.BytesIO()
     image.info = {}
     image.save(buffer, "JPEG", quality=how.jpeg_quality, subsampling=2, progressive=False, optimize=False)
-    return Jpeg(buffer.getvalue(), image.height, image.width)
+    return Jpeg(buffer.getvalue(), image.height, image.width, perceptual_hash(image))
 
 
-def _read(path: Path, max_bytes: int) -> bytes:
-    try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise Rejected("unreadable", "not a regular file")
-        if status.st_size > max_bytes:
-            raise Rejected("too_large_file", f"{status.st_size} bytes, allowed {max_bytes}")
-        return path.read_bytes()
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise Rejected("missing_file", error.strerror or "not found") from error
-    except (OSError, ValueError) as error:
-        raise Rejected("unreadable", str(error)) from error
+def _box(image: Image.Image, how: Normalization, crop_to_item: bool) -> Box:
+    """What is kept of the frame: without its white border, and of that the item alone where asked."""
+    box = trim_box(image) if how.preprocess == "catalog" else (0, 0, *image.size)
+    if not crop_to_item:
+        return box
+    left, top, right, bottom = item_box(image.crop(box))
+    return box[0] + left, box[1] + top, box[0] + right, box[1] + bottom
 
 
-def _decode(data: bytes, how: Normalization) -> Image.Image:
-    """Decode to an upright sRGB image of mode RGB; the size is judged from the header."""
-    try:
-        image = Image.open(io.BytesIO(data), formats=_formats())
-    except UnidentifiedImageError as error:
-        raise Rejected("not_an_image", f"begins with {data[:12]!r}") from error
-    except Image.DecompressionBombError:
-        raise
-    except Exception as error:  # a decoder's header parser may raise anything on hostile bytes
-        raise Rejected("not_an_image", f"{type(error).__name__}: {error}") from error
-    if image.width * image.height > how.max_pixels:
-        raise Rejected("too_many_pixels", f"{image.width} x {image.height}, allowed {how.max_pixels} pixels")
-    try:
-        orientation = _orientation(image)
-        _reduce_while_decoding(image, how.max_side * DRAFT_RESERVE)
-        image.load()
-        pixels = _to_rgb(image)
-    except (Rejected, Image.DecompressionBombError, MemoryError):
-        raise
-    except Exception as error:  # as above, for the pixels
-        reason = "truncated" if "truncated" in str(error).lower() or isinstance(error, EOFError) else "undecodable"
-        raise Rejected(reason, f"{type(error).__name__}: {error}") from error
-    for step in _UPRIGHT.get(orientation, ()):
-        pixels = pixels.transpose(step)
-    return pixels
-
-
-@lru_cache(maxsize=1)
-def _formats() -> tuple[str, ...]:
-    Image.init()
-    return tuple(name for name in FORMATS if name in Image.OPEN)
-
-
-def _orientation(image: Image.Image) -> int:
-    try:
-        return int(image.getexif().get(_ORIENTATION, 1))
-    except Exception:  # damaged EXIF: the photograph is taken as it lies
-        return 1
-
-
-def _reduce_while_decoding(image: ImageFile.ImageFile, least_long_side: int) -> None:
-    """Let the JPEG decoder drop to 1/2, 1/4 or 1/8 where that still leaves ``least_long_side`` pixels."""
-    share = least_long_side / max(image.size)
-    if share < 1:
-        image.draft(image.mode, (-int(-image.width * share // 1), -int(-image.height * share // 1)))
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    """sRGB of mode RGB: 16 bits are scaled, alpha lies over white, a profile other than sRGB is applied."""
-    profile = image.info.get("icc_profile")
-    if image.mode in SIXTEEN_BIT:
-        image = _scale_sixteen_bit(image)
-    elif image.mode == "F":
-        raise Rejected("undecodable", "floating-point pixels have no agreed white")
-    if image.mode in ("P", "PA", "La", "RGBa") or "transparency" in image.info:
-        image = image.convert("RGBA")
-    alpha = image.getchannel("A") if image.mode in ("LA", "RGBA") else None
-    if alpha is not None:
-        image = image.convert("L" if image.mode == "LA" else "RGB")
-    image = _to_srgb(image, profile) if profile else image.convert("RGB")
-    if alpha is None:
-        return image
-    white = Image.new("RGB", image.size, "white")
-    white.paste(image, mask=alpha)
-    return white
-
-
-def _scale_sixteen_bit(image: Image.Image) -> Image.Image:
-    values = np.asarray(image).astype(np.int64)
-    if values.min() < 0 or values.max() > 65535:
-        raise Rejected("undecodable", "32-bit pixels have no agreed white")
-    return Image.fromarray(((values + 128) // 257).astype(np.uint8))
-
-
-def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
-    """Apply an ICC profile; one that is damaged or of another colour space than the pixels is ignored."""
-    try:
-        transform = _transform(profile, image.mode)
-        return transform.apply(image) if transform is not None else image.convert("RGB")
-    except (ImageCms.PyCMSError, OSError, ValueError):
-        return image.convert("RGB")
-
-
-@lru_cache(maxsize=32)
-def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """From ``profile`` to sRGB; None where the profile is sRGB itself."""
-    source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-    if mode == "RGB" and "srgb" in ImageCms.getProfileDescription(source).lower():
-        return None
-    return ImageCms.ImageCmsTransform(source, ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")), mode, "RGB")
-
-
-def _product_box(image: Image.Image) -> tuple[int, int, int, int]:
-    """The box (left, top, right, bottom) without its near-white border, but for a margin of it.
-
-    A row or column belongs to the product when at least two of its pixels, and one in a thousand, are darker than
-    near-white: a lone speck does not hold the border. An image without any such row stays whole.
-    """
-    red, green, blue = image.split()
-    darkest = ImageChops.darker(ImageChops.darker(red, green), blue)
-    dark = np.asarray(darkest) < NEAR_WHITE
-    rows = np.flatnonzero(np.count_nonzero(dark, axis=1) >= max(2, image.width // 1000))
-    columns = np.flatnonzero(np.count_nonzero(dark, axis=0) >= max(2, image.height // 1000))
-    if not len(rows) or not len(columns):
-        return (0, 0, image.width, image.height)
-    left, right, top, bottom = int(columns[0]), int(columns[-1]) + 1, int(rows[0]), int(rows[-1]) + 1
-    margin = round(MARGIN * max(right - left, bottom - top))
-    return (
-        max(0, left - margin),
-        max(0, top - margin),
-        min(image.width, right + margin),
-        min(image.height, bottom + margin),
-    )
+def _stays(image: Image.Image, how: Normalization, crop_to_item: bool) -> bool:
+    """Whether normalising ``image`` would change nothing of it, but for ``SLACK``."""
+    if max(image.size) > how.max_side:
+        return False
+    if how.preprocess == "catalog" and image.width != image.height:
+        return False
+    if how.preprocess != "catalog" and not crop_to_item:
+        return True
+    left, top, right, bottom = _box(image, how, crop_to_item)
+    allowed = 1 + SLACK * max(image.size)
+    if how.preprocess != "catalog":
+        return max(left, top, image.width - right, image.height - bottom) <= allowed
+    side = image.width
+    off_centre = max(abs(left + right - side), abs(top + bottom - side)) / 2
+    return side - max(right - left, bottom - top) <= allowed and off_centre <= allowed
 
 
 def _fit(width: int, height: int, max_side: int) -> tuple[int, int]:

@@ -1,0 +1,174 @@
+"""The white border of a product photograph: what may be cut off, though shadows, noise and specks lie in it.
+
+1  on a copy of at most ~256 pixels a side: the ground's colour and noise from the near-white part of the frame's rim
+2  something = cells that differ from the ground; item = those of them that a soft shadow can not be: coloured, dark,
+   or with a sharp step beside them; lone specks are neither
+3  the box is the item's where the rest of something is small enough to be its shadow, else something's
+4  each of its sides is settled on the full photograph, in the strip where it must lie
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+NEAR_WHITE = 245
+"""On a white ground a pixel with a channel below it is no border."""
+MARGIN = 0.04
+"""Of the trimmed box's long side: how much of the border stays."""
+COARSE = 256
+"""Pixels that the long side of the copy has at most."""
+LEAST_GROUND = 235
+"""All channels of a ground reach it, or there is no white border."""
+LEAST_SHARE = 0.5
+"""Of one side's rim at least that is near-white, for a border to be looked for."""
+SURE_SHARE = 0.6
+"""Of the rim that is plain ground, for shadows to be told from the item."""
+FAINT = 4.0
+"""Levels from the ground at which something begins, on a ground without noise."""
+COLORED, DARK, SHARP = 16.0, 120.0, 12.0
+"""Levels that a shadow does not reach: between the channels, below the ground, and over two pixels of the copy."""
+LEAST_ITEM = 0.5
+"""Of the area of everything that differs from the ground: an item smaller than this is a print on a white shirt."""
+_RIM = 0.03
+
+Box = tuple[int, int, int, int]
+"""left, top, right, bottom; right and bottom are the first pixels outside."""
+
+
+@dataclass(frozen=True)
+class _Ground:
+    color: np.ndarray
+    """[3], the median of the rim's near-white pixels."""
+    noise: float
+    """Levels: standard deviation, from the median of the absolute deviations."""
+    share: float
+    """Of the rim that is no further from ``color`` than the noise allows."""
+
+    @property
+    def faint(self) -> float:
+        return max(FAINT, 4 * self.noise)
+
+    @property
+    def border(self) -> float:
+        """The least value of a border pixel's darkest channel, in the full photograph."""
+        level = float(self.color.min())
+        return NEAR_WHITE if level - NEAR_WHITE >= self.faint else level - max(6.0, self.faint)
+
+
+def trim_box(image: Image.Image) -> Box:
+    """The box of an RGB ``image`` without its near-white border, but for a margin of it; all of it where none is."""
+    whole = (0, 0, image.width, image.height)
+    factor = -(-max(image.size) // COARSE)
+    coarse = np.asarray(image.reduce(factor) if factor > 1 else image).astype(np.float32)
+    ground = _ground(coarse)
+    if ground is None:
+        return whole
+    something, item = _cells(coarse, ground)
+    outer = _bounds(something)
+    if outer is None:
+        return whole
+    inner = _bounds(item) if ground.share >= SURE_SHARE else outer
+    if inner is None or _area(inner) < LEAST_ITEM * _area(outer):
+        inner = outer
+    return _with_margin(_settle(image, inner, factor, ground.border), image.width, image.height)
+
+
+def _ground(coarse: np.ndarray) -> _Ground | None:
+    deep = max(1, round(_RIM * max(coarse.shape)))
+    sides = [part.reshape(-1, 3) for part in (coarse[:deep], coarse[-deep:], coarse[:, :deep], coarse[:, -deep:])]
+    near_white = [_is_near_white(side) for side in sides]
+    if max(float(found.mean()) for found in near_white) < LEAST_SHARE:
+        return None
+    rim = np.concatenate(sides)
+    white = rim[np.concatenate(near_white)]
+    color = np.median(white, axis=0)
+    noise = 1.4826 * float(np.median(_highest(np.abs(white - color))))
+    plain = _highest(np.abs(rim - color)) <= max(FAINT, 4 * noise)
+    return _Ground(color, noise, float(plain.mean()))
+
+
+def _is_near_white(pixels: np.ndarray) -> np.ndarray:
+    lowest = _lowest(pixels)
+    return (lowest >= LEAST_GROUND) & (_highest(pixels) - lowest <= COLORED)
+
+
+def _cells(coarse: np.ndarray, ground: _Ground) -> tuple[np.ndarray, np.ndarray]:
+    """[H, W] bool twice: what differs from the ground, and the part of it that no soft shadow makes."""
+    depth = ground.color - coarse
+    low, high = _lowest(depth), _highest(depth)
+    something = high >= ground.faint
+    grey = (depth[..., 0] + depth[..., 1] + depth[..., 2]) / 3
+    step = np.zeros_like(grey)
+    for axis in (0, 1):
+        across = np.moveaxis(grey, axis, 0)
+        edge = np.moveaxis(step, axis, 0)
+        change = np.abs(across[2:] - across[:-2])
+        # Either end of a step belongs to it; the one that is ground is no something.
+        np.maximum(edge[2:], change, out=edge[2:])
+        np.maximum(edge[:-2], change, out=edge[:-2])
+    item = something & ((high - low >= COLORED) | (grey >= DARK) | (step >= max(SHARP, 6 * ground.noise)))
+    return _without_specks(something), _without_specks(item)
+
+
+def _without_specks(mask: np.ndarray) -> np.ndarray:
+    """Cells with at least two others within two cells of them."""
+    padded = np.pad(mask, 2).astype(np.int8)
+    rows = sum(padded[shift : shift + mask.shape[0]] for shift in range(5))
+    around = sum(rows[:, shift : shift + mask.shape[1]] for shift in range(5))
+    return mask & (around >= 3)
+
+
+def _lowest(pixels: np.ndarray) -> np.ndarray:
+    """Over the three channels; numpy's own min over so short an axis takes ten times as long."""
+    return np.minimum(np.minimum(pixels[..., 0], pixels[..., 1]), pixels[..., 2])
+
+
+def _highest(pixels: np.ndarray) -> np.ndarray:
+    return np.maximum(np.maximum(pixels[..., 0], pixels[..., 1]), pixels[..., 2])
+
+
+def _bounds(mask: np.ndarray) -> Box | None:
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not len(rows):
+        return None
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+
+
+def _area(box: Box) -> int:
+    return (box[2] - box[0]) * (box[3] - box[1])
+
+
+def _settle(image: Image.Image, cells: Box, factor: int, border: float) -> Box:
+    """The box in pixels: each side where the first row or column begins that is no border.
+
+    A row or column belongs to the item when at least two of its pixels, and one in a thousand, are darker than the
+    border. It is looked for from a cell outside the coarse side to two cells within.
+    """
+    left, top, right, bottom = (edge * factor for edge in cells)
+    right, bottom = min(right, image.width), min(bottom, image.height)
+
+    def first(start: int, stop: int, limit: int, column: bool, last: bool, otherwise: int) -> int:
+        start, stop = max(0, start), min(limit, stop)
+        strip = image.crop((start, 0, stop, image.height) if column else (0, start, image.width, stop))
+        dark = _lowest(np.asarray(strip)) < border
+        across = dark.shape[0] if column else dark.shape[1]
+        hits = np.flatnonzero(np.count_nonzero(dark, axis=0 if column else 1) >= max(2, across // 1000))
+        if not len(hits):
+            return otherwise
+        return start + int(hits[-1]) + 1 if last else start + int(hits[0])
+
+    return (
+        first(left - factor, left + 2 * factor, image.width, True, False, left),
+        first(top - factor, top + 2 * factor, image.height, False, False, top),
+        first(right - 2 * factor, right + factor, image.width, True, True, right),
+        first(bottom - 2 * factor, bottom + factor, image.height, False, True, bottom),
+    )
+
+
+def _with_margin(box: Box, width: int, height: int) -> Box:
+    left, top, right, bottom = box
+    margin = round(MARGIN * max(right - left, bottom - top))
+    return max(0, left - margin), max(0, top - margin), min(width, right + margin), min(height, bottom + margin)
