@@ -1,16 +1,21 @@
-"""A folder of photographs: root/[product_type/]product_id/*.jpg, in natural order (2 before 10)."""
+"""A folder of photographs: root/[product_type/]product_id/*.jpg, in natural order (2 before 10), local or remote."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from shards.errors import BadData
-from shards.rejects import Reject
-from shards.sources.product import Catalogue, Product
+from shards.places import Place, reaching
+from shards.sources.gathering import Gathering, Mention
+from shards.sources.product import Catalogue
+
+if TYPE_CHECKING:
+    from upath import UPath
 
 _LOSSY = (".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".avif", ".jp2", ".j2k")
 _EXACT = (".png", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".pnm")
@@ -18,100 +23,161 @@ SUFFIXES = frozenset((*_LOSSY, *_EXACT))
 LAYOUT = "root/product_id/*.jpg or root/product_type/product_id/*.jpg"
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Listing:
-    """One folder's content in natural order, without hidden names."""
+    """One folder's content without hidden names: the names of its photographs and of its folders, in natural order."""
 
-    images: list[str]
-    folders: list[str]
+    images: list[str] = field(default_factory=list)
+    folders: list[str] = field(default_factory=list)
 
 
-def catalogue(root: Path) -> Catalogue:
-    """List ``root``; a folder that holds photographs is a product, one that holds such folders a product type."""
+_List = Callable[[str, bool], _Listing]
+"""(path of a folder within the root, whether links to folders count) -> its listing."""
+
+
+def catalogue(root: Place, on_duplicate: str = "error") -> Catalogue:
+    """List ``root``; a folder that holds photographs is a product, one that holds such folders a product type.
+
+    What is listed goes to disk at once, so memory is that of the largest single folder's names; of a remote ``root``
+    that of all names. Raises BadData where nothing in it is a product, or where a product id is there twice.
+    """
     if not root.is_dir():
         raise BadData(
             f"folder '{root}' does not exist", allowed=f"a folder laid out as {LAYOUT}", change="check the path"
         )
-    entries = list(_entries(root))
-    images = sum(len(entry.photographs) if isinstance(entry, Product) else 1 for entry in entries)
-    if not images:
+    walk = _Walk(root, on_duplicate)
+    walk.go()
+    if not walk.images:
         raise BadData(
             f"folder '{root}' holds no photographs",
             allowed=f"{LAYOUT}, with the suffixes {' '.join(sorted(SUFFIXES))}",
             change="check the path and the layout",
         )
-    if not any(isinstance(entry, Product) and entry.photographs for entry in entries):
+    if not walk.products:
         raise BadData(
-            f"no folder in '{root}' is a product: its {images} photographs lie at another depth",
+            f"no folder in '{root}' is a product: its {walk.images} photographs lie at another depth",
             allowed=LAYOUT,
             change="give each product a folder of its own, or list the photographs in a manifest",
         )
-    return Catalogue(entries, images)
+    return walk.gathering.catalogue(root)
 
 
-def text_of(name: str | Path) -> str:
-    """A file name as Unicode text: bytes that are no UTF-8 are written as \\xNN."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
+class _Walk:
+    """Goes through the folders once and gathers what they hold."""
 
+    def __init__(self, root: Place, on_duplicate: str) -> None:
+        self.gathering = Gathering(lambda name: root / name, on_duplicate=on_duplicate)
+        self.products = 0
+        """With photographs."""
+        self.images = 0
+        self._root = root
+        self._list: _List = _local(root) if isinstance(root, Path) else _remote(root)
 
-def natural_key(name: str) -> tuple:
-    """Sort key in which numbers count by value: a2 < a10; ties are settled by the name itself."""
-    # Splitting at a captured group gives text and numbers in turn, so that like is compared with like.
-    parts = re.split(r"([0-9]+)", name)
-    return [int(part) if place % 2 else part.lower() for place, part in enumerate(parts)], name
-
-
-def _entries(root: Path) -> Iterator[Product | Reject]:
-    top = _list(root)
-    yield from _misplaced(root, top.images, "lies in the root, beside the products")
-    places: dict[str, Path] = {}
-    for name in top.folders:
-        listing = _list(root / name)
-        if listing.images or not listing.folders:
-            yield _product(root / name, listing, "", places)
-            yield from _beneath(root / name, listing)
-            continue
-        for inner in listing.folders:
-            place = root / name / inner
-            within = _list(place)
-            yield _product(place, within, text_of(name), places)
-            yield from _beneath(place, within)
-
-
-def _list(folder: Path) -> _Listing:
-    images, folders = [], []
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name.startswith("."):
+    def go(self) -> None:
+        top = self._list("", True)
+        self._misplaced("", top.images, "lies in the root, beside the products")
+        for name in top.folders:
+            listing = self._list(name, True)
+            if listing.images or not listing.folders:
+                self._product(name, listing, "")
                 continue
-            if entry.is_dir():
-                folders.append(entry.name)
-            elif os.path.splitext(entry.name)[1].lower() in SUFFIXES:
-                images.append(entry.name)
-    return _Listing(sorted(images, key=natural_key), sorted(folders, key=natural_key))
+            for inner in listing.folders:
+                path = f"{name}/{inner}"
+                self._product(path, self._list(path, True), text_of(name))
+
+    def _product(self, path: str, listing: _Listing, product_type: str) -> None:
+        product_id = text_of(path.rpartition("/")[2])
+        if product_id:
+            names = [f"{path}/{name}" for name in listing.images]
+            labels = {"product_type": product_type} if product_type else {}
+            self.gathering.add(Mention(product_id, f"folder '{text_of(self._root / path)}'", names, labels, {}))
+            self.products += bool(names)
+            self.images += len(names)
+        else:
+            self._misplaced(path, listing.images, "lies in a folder without a name")
+        for name in listing.folders:
+            self._beneath(f"{path}/{name}", f"lies deeper than the product's folder '{text_of(self._root / path)}'")
+
+    def _beneath(self, path: str, why: str) -> None:
+        # Links to folders are not followed here: they may go round.
+        listing = self._list(path, False)
+        self._misplaced(path, listing.images, why)
+        for name in listing.folders:
+            self._beneath(f"{path}/{name}", why)
+
+    def _misplaced(self, path: str, names: list[str], why: str) -> None:
+        for name in names:
+            self.gathering.reject("", text_of(self._root / path / name), "outside_product", why)
+        self.images += len(names)
 
 
-def _product(folder: Path, listing: _Listing, product_type: str, places: dict[str, Path]) -> Product:
-    product_id = text_of(folder.name)
-    if product_id in places:
-        raise BadData(
-            f"the product id '{product_id}' is there twice: '{places[product_id]}' and '{folder}'",
-            allowed="one folder a product id",
-            change="rename one of the two, or move the photographs of both into one",
-        )
-    places[product_id] = folder
-    return Product(product_id, tuple(folder / name for name in listing.images), product_type=product_type)
+def text_of(name: str | Place) -> str:
+    """A file name as Unicode text: bytes that are no UTF-8 are written as \\xNN."""
+    return os.fsencode(str(name)).decode("utf-8", "backslashreplace")
 
 
-def _beneath(folder: Path, listing: _Listing) -> Iterator[Reject]:
-    """The photographs in folders within a product's own; links to folders are not followed here, they may go round."""
-    for name in listing.folders:
-        for path, folders, files in os.walk(folder / name):
-            folders.sort(key=natural_key)
-            images = sorted((f for f in files if os.path.splitext(f)[1].lower() in SUFFIXES), key=natural_key)
-            yield from _misplaced(Path(path), images, f"lies deeper than the product's folder '{text_of(folder)}'")
+def natural_key(name: str) -> str:
+    """Sort key in which numbers count by value: a2 < a10. Names that differ in case or leading zeros only are equal."""
+    # A number becomes NUL, its count of digits, its digits: NUL so that it sorts before any text.
+    return re.sub("[0-9]+", _sortable, name.lower())
 
 
-def _misplaced(folder: Path, images: list[str], why: str) -> Iterator[Reject]:
-    for name in images:
-        yield Reject("", text_of(folder / name), "outside_product", why)
+def in_natural_order(names: list[str]) -> list[str]:
+    """``names``, sorted in place; those with one natural key by themselves."""
+    # Two sorts by texts need a fraction of the memory of one by tuples: a folder may hold millions.
+    names.sort()
+    names.sort(key=natural_key)
+    return names
+
+
+def _sortable(number: re.Match[str]) -> str:
+    digits = number[0].lstrip("0")
+    return f"\0{chr(len(digits))}{digits}"
+
+
+def _is_image(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in SUFFIXES
+
+
+def _local(root: Path) -> _List:
+    def listing(path: str, links: bool) -> _Listing:
+        found = _Listing()
+        with os.scandir(root / path) as entries:
+            for entry in entries:
+                if entry.name.startswith("."):
+                    continue
+                if entry.is_dir(follow_symlinks=links):
+                    found.folders.append(entry.name)
+                elif _is_image(entry.name) and not (entry.is_symlink() and entry.is_dir()):
+                    found.images.append(entry.name)
+        in_natural_order(found.images)
+        in_natural_order(found.folders)
+        return found
+
+    return listing
+
+
+def _remote(root: UPath) -> _List:
+    """All names in one listing: a request a thousand of them, where one a folder could take hours."""
+    listings: dict[str, _Listing] = {"": _Listing()}
+    for parts in _names_within(root):
+        if any(part.startswith(".") for part in parts):
+            continue
+        for depth in range(1, len(parts)):
+            path = "/".join(parts[:depth])
+            if path not in listings:
+                listings[path] = _Listing()
+                listings["/".join(parts[: depth - 1])].folders.append(parts[depth - 1])
+        if _is_image(parts[-1]):
+            listings["/".join(parts[:-1])].images.append(parts[-1])
+    for listing in listings.values():
+        in_natural_order(listing.images)
+        in_natural_order(listing.folders)
+    return lambda path, links: listings[path]
+
+
+def _names_within(root: UPath) -> Iterator[list[str]]:
+    with reaching(root):
+        found = root.fs.find(root.path)
+    prefix = root.path.rstrip("/") + "/"
+    return (path.removeprefix(prefix).split("/") for path in found)

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-from upath import UPath
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from shards.rejects import Reject
 from shards.sources.drawing import Drawing
 
-Photograph = Path | UPath | Drawing
+if TYPE_CHECKING:
+    from upath import UPath
+
+Photograph: TypeAlias = "Path | UPath | Drawing"
 """Where the pixels of one photograph come from: a file, an object in storage, or what is to be drawn."""
 
 
@@ -45,6 +46,9 @@ class Catalogue:
     """Photographs to be seen, rejects included; for the time left."""
     options: dict[str, Any] = field(default_factory=dict)
     """What beside the source itself decides its content, for dataset.json."""
+    notes: Mapping[str, int] = field(default_factory=dict)
+    """What was decided while going through ``entries``, by name: merged_products, contradicting_labels. It is complete
+    behind the last entry and starts anew when ``entries`` is gone through again."""
 
 
 def name_of(photograph: Photograph) -> str:

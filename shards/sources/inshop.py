@@ -1,0 +1,125 @@
+"""DeepFashion In-shop Clothes Retrieval: lists padded with spaces, a photograph a line. See docs/sources/inshop.md."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from shards.errors import BadData
+from shards.places import Place, size_of
+from shards.sources.gathering import Gathering, Mention
+from shards.sources.lines import numbered, open_lines
+from shards.sources.product import Catalogue
+from shards.sources.rows import BadRow, inside, require, shown
+from shards.sources.spool import Lookup
+
+PARTITION, COLORS, BOXES = "list_eval_partition.txt", "list_color_cloth.txt", "list_bbox_inshop.txt"
+FOLDERS = ("", "Eval", "Anno", "Anno/attributes")
+HEADER = ["image_name", "item_id", "evaluation_status"]
+SPLITS = {"train": "train", "query": "test", "gallery": "test"}
+LAYOUT = f"{PARTITION}, {COLORS} and {BOXES} in the root, Eval/ or Anno/, and the photographs in img/ or Img/img/"
+_NAME = re.compile(r"(?P<colorway>\d+)_\d+_(?P<pose>\w+)\.jpg")
+
+
+def recognizes(root: Place) -> bool:
+    return _find(root, PARTITION) is not None
+
+
+def catalogue(root: Place, on_duplicate: str = "error") -> Catalogue:
+    """A product is an item in one colourway, the number that its photographs' names begin with."""
+    lists = {name: found for name in (PARTITION, COLORS, BOXES) if (found := _find(root, name)) is not None}
+    if missing := [name for name in (PARTITION, COLORS, BOXES) if name not in lists]:
+        raise BadData(f"'{root}' has no {' and no '.join(missing)}", allowed=LAYOUT, change="check the path")
+    within = "Img" if (root / "Img" / "img").is_dir() else ""
+    require(root, LAYOUT, folders=(f"{within}/img".lstrip("/"),))
+    colors, boxes = Lookup(_colors(lists[COLORS])), Lookup(_boxes(lists[BOXES]))
+    gathering = Gathering(lambda path: root / within / path, combine=_united)
+    for number, line in _rows(lists[PARTITION]):
+        where = f"{PARTITION} line {number}"
+        try:
+            gathering.add(_mention(line, where, colors, boxes))
+        except BadRow as error:
+            gathering.reject("", "" if isinstance(line, BadRow) else line, "bad_row", f"{where}: {error}")
+    return gathering.catalogue(root)
+
+
+def _find(root: Place, name: str) -> Place | None:
+    return next((path for folder in FOLDERS if size_of(path := root / folder / name) is not None), None)
+
+
+def _rows(path: Place) -> Iterator[tuple[int, str | BadRow]]:
+    """The photographs' lines; raises BadData unless there are as many as the first line says, below the header."""
+    said, count = "", 0
+    with open_lines(path) as lines:
+        for number, line in numbered(lines):
+            if number == 1:
+                said = str(line).strip()
+            elif number == 2:
+                _check_head(path, said, line)
+            else:
+                count += 1
+                yield number, line
+    if str(count) != said:
+        raise BadData(
+            f"'{path}' lists {count} photographs, its first line says {said or 'nothing'}",
+            allowed="a whole list",
+            change="copy it again, or set its first line",
+        )
+
+
+def _check_head(path: Place, said: str, line: str | BadRow) -> None:
+    if not said.isdecimal() or isinstance(line, BadRow) or line.split() != HEADER:
+        raise BadData(
+            f"'{path}' begins with '{shown(said)}' and '{shown(line)}'",
+            allowed=f"the number of photographs and '{' '.join(HEADER)}'",
+            change="copy it again",
+        )
+
+
+def _mention(line: str | BadRow, where: str, colors: Lookup, boxes: Lookup) -> Mention:
+    if isinstance(line, BadRow):
+        raise line
+    cells = line.split()
+    if len(cells) != 3 or cells[2] not in SPLITS:
+        raise BadRow(f"'{shown(line)}', allowed: image_name, item_id and one of {', '.join(SPLITS)}")
+    path, item_id, status = cells
+    parts = inside(path, "image_name").split("/")
+    name = _NAME.fullmatch(parts[-1])
+    if name is None or len(parts) < 4:
+        raise BadRow(f"image_name is {shown(path)!r}, allowed: the like of img/MEN/Pants/id_00000001/02_1_front.jpg")
+    seen: dict[str, Any] = {"partition": status, "pose": name["pose"]}
+    if box := boxes.get(path):
+        seen["box"] = [int(number) for number in box.split()]
+    labels = {"product_type": parts[-3], "variant_group": item_id, "split": SPLITS[status]}
+    if color := colors.get(path):
+        labels["color"] = color
+    attributes = {"gender": parts[-4], "photographs": {parts[-1]: seen}}
+    return Mention(f"{item_id}_{name['colorway']}", where, [path], labels, attributes)
+
+
+def _united(mentions: list[Mention]) -> Mention:
+    """The first non-empty labels, and what is known of each photograph."""
+    labels: dict[str, str] = {}
+    photographs: dict[str, Any] = {}
+    for mention in mentions:
+        labels = mention.labels | labels
+        photographs = mention.attributes["photographs"] | photographs
+    attributes = mentions[0].attributes | {"photographs": photographs}
+    return mentions[0]._replace(labels=labels, attributes=attributes)
+
+
+def _colors(path: Place) -> Iterator[tuple[str, str]]:
+    """Path and colour; lines that name no photograph are headers or the second half of a broken line."""
+    with open_lines(path) as lines:
+        for _, line in numbered(lines):
+            if isinstance(line, str) and len(cells := line.split(maxsplit=1)) == 2 and cells[0].endswith(".jpg"):
+                yield cells[0], cells[1].strip()
+
+
+def _boxes(path: Place) -> Iterator[tuple[str, str]]:
+    """Path and "x_1 y_1 x_2 y_2", pixels from the upper left."""
+    with open_lines(path) as lines:
+        for _, line in numbered(lines):
+            if isinstance(line, str) and len(cells := line.split()) == 7 and all(c.isdecimal() for c in cells[1:]):
+                yield cells[0], " ".join(cells[3:])
