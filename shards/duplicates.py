@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
+KINDS = ("near", "exact")
+HASH_BITS = 64
 NEAR_DISTANCE = 4
 """Bits of 64 in which the perceptual hashes of one photograph's versions differ at most.
 
@@ -31,7 +33,9 @@ def near_duplicates(phashes: Sequence[int], max_distance: int = NEAR_DISTANCE) -
     found: list[tuple[int, int, int]] = []
     originals: list[int] = []
     for view, phash in enumerate(phashes):
-        distance, of_view = min(((phash ^ phashes[of]).bit_count(), of) for of in originals) if originals else (65, 0)
+        distance, of_view = (
+            min(((phash ^ phashes[of]).bit_count(), of) for of in originals) if originals else (HASH_BITS + 1, 0)
+        )
         if distance <= max_distance:
             found.append((view, of_view, distance))
         else:

@@ -15,10 +15,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from shards.errors import BadData
+from shards.places import Place, is_remote, size_of
 from shards.writer import PARTIAL_SUFFIX, Shard
 
 FORMAT, VERSION = "skill-shards", 1
 DATASET = "dataset.json"
+APPEND_FOLDER = ".append"
+"""Within a data set: where new products are prepared, and what their arrival is rolled forward from."""
 IMAGES = pa.schema(
     [
         ("key", pa.string()),
@@ -150,14 +153,20 @@ def seal_fault(text: bytes) -> str:
     return "" if expected.encode() == found[1] else f"sha256 of its own {found[1].decode()}, by its content {expected}"
 
 
-def read_dataset(folder: Path) -> dict:
+def read_dataset(folder: Place) -> dict[str, Any]:
     """dataset.json as a dict; raises BadData where there is none or it is not one of this format and version."""
     path = folder / DATASET
-    if not folder.is_dir():
+    if not is_remote(folder) and not folder.is_dir():
         raise BadData(
             f"folder '{folder}' does not exist", allowed="a folder of shards", change="build one: skill-shards build"
         )
-    if not path.is_file():
+    if size_of(path) is None:
+        if (folder / APPEND_FOLDER).is_dir():
+            raise BadData(
+                f"products are being appended to '{folder}', or that was interrupted",
+                allowed="a data set that nobody writes to",
+                change="wait for skill-shards append; if it is not running, start it again or run skill-shards repair",
+            )
         raise BadData(
             f"'{folder}' holds no {DATASET}",
             allowed="a folder that skill-shards build has finished",

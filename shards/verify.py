@@ -2,38 +2,25 @@
 
 from __future__ import annotations
 
-import io
-import json
-import warnings
-import zlib
-from collections import Counter
-from collections.abc import Iterator
+import hashlib
+import os
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
+from itertools import pairwise
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-from PIL import Image
-
 from shards.build import OWN_NAMES
-from shards.index import TABLES, fingerprint, read_dataset, sha256_of
-from shards.jpeg import read_header
-from shards.rejects import IMAGE_REASONS, PRODUCT_REASONS
-from shards.writer import BLOCK, Member, dali_index, header, member_names, padded
+from shards.index import DATASET, TABLES, fingerprint, read_dataset, seal_fault
+from shards.places import Place, entries
+from shards.table_checks import check_content, check_readable
+from shards.walk import Finding, Walk, walked
+from shards.walkers import walked_in_children
 
-
-@dataclass(frozen=True)
-class Finding:
-    file: str
-    what: str
-    expected: object
-    found: object
-    product: str = ""
-
-    def __str__(self) -> str:
-        of = f", product '{self.product}'" if self.product else ""
-        return f"{self.file}{of}: {self.what}: expected {self.expected}, found {self.found}"
+__all__ = ["Finding", "Report", "verify"]
+ALONE_BYTES = 64 << 20
+"""Up to here child processes take longer to start than they save."""
+BLOCKS_A_WORKER = 4
+_READ_BYTES = 1 << 20
 
 
 @dataclass
@@ -42,188 +29,121 @@ class Report:
     checked: str = ""
 
 
-def verify(folder: Path, *, full: bool = False) -> Report:
-    """Compare every file with dataset.json: sizes and sha256; with ``full`` walk every tar and table as well.
+def verify(
+    folder: Place,
+    *,
+    full: bool = False,
+    workers: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Report:
+    """Compare a data set with its dataset.json: the sizes of all files; with ``full`` every byte.
 
-    full: for each product of products.parquet, in order
-              its members follow each other in its shard, with the header that the format asks for
-              KEY.json says what products.parquet says
-              offset, size, crc32, height and width are those of images.parquet; the JPEG is baseline 4:2:0 and decodes
-          counts add up: images seen = written + rejected
+    quick: each listed file is there with its size, nothing else of a build's names is; dataset.json's own sums hold
+    full:  the sha256 of every file; then, unless a table is not what it was,
+        rows of the tables add up to the counts: images seen = written + rejected
+        for each product of products.parquet, in order
+            its members follow each other in its shard, with the header that the format asks for
+            KEY.json says what products.parquet says
+            offset, size, crc32, height and width are those of images.parquet; the JPEG is baseline 4:2:0 and decodes
 
-    Raises BadData where there is no readable dataset.json.
+    Quick takes as long as listing the folder. Full reads the tars as streams, in ``workers`` processes (by default one
+    a CPU; small data sets in this one). ``progress`` is told (bytes, bytes in all) after each shard. Raises BadData
+    where there is no readable dataset.json, OSError where a file can not be read.
     """
     dataset = read_dataset(folder)
-    findings = list(_files(folder, dataset))
     shards = dataset["shards"]
-    checked = f"{len(shards)} shards, {sum(shard['bytes'] for shard in shards):,} bytes match their sha256"
+    findings = [*_sizes(folder, dataset), *_sums(folder, dataset)]
+    size = sum(shard["bytes"] for shard in shards)
+    checked = f"{len(shards)} shard{'s' * (len(shards) != 1)}, {size:,} bytes, sizes as in {DATASET}"
     if full:
+        findings += _table_sums(folder, dataset, findings)
         # Tables that are not the ones of the build say nothing about the tars.
-        if not any(finding.file in TABLES for finding in findings):
-            tables = {name: pq.read_table(folder / name) for name in TABLES}
-            findings += [*_counts(dataset, tables), *_walk(folder, dataset, tables)]
-        checked += f"; {dataset['counts']['images_written']:,} images decoded"
+        tables = not any(finding.file in TABLES for finding in findings)
+        if tables:
+            unreadable = check_readable(folder, dataset)
+            findings += unreadable or check_content(folder, dataset)
+            tables = not unreadable
+        findings += _shards(folder, shards, tables, workers, progress)
+        checked += f" and sha256; {dataset['counts']['images_written']:,} images decoded"
     return Report(findings, checked)
 
 
-def _files(folder: Path, dataset: dict) -> Iterator[Finding]:
+def index_name(shard: str) -> str:
+    """The name of a shard's index for DALI."""
+    return shard.removesuffix(".tar") + ".idx"
+
+
+def _sizes(folder: Place, dataset: dict[str, Any]) -> Iterator[Finding]:
     described = {shard["name"]: shard for shard in dataset["shards"]} | dataset["tables"]
+    found = entries(folder)
     for name, expected in described.items():
-        path = folder / name
-        if not path.is_file():
+        if found.get(name) is None:
             yield Finding(name, "file", f"{expected['bytes']} bytes", "nothing")
-        elif path.stat().st_size != expected["bytes"]:
-            yield Finding(name, "bytes", expected["bytes"], path.stat().st_size)
-        elif (found := sha256_of(path)) != expected["sha256"]:
-            yield Finding(name, "sha256", expected["sha256"], found)
-    if (found := fingerprint(dataset["shards"])) != dataset["fingerprint"]:
-        yield Finding("dataset.json", "fingerprint of the shard lines", dataset["fingerprint"], found)
-    indices = {Path(shard["name"]).with_suffix(".idx").name for shard in dataset["shards"]}
-    own = {path.name for path in folder.iterdir() if OWN_NAMES.fullmatch(path.name)}
-    for name in sorted(indices - own):
+        elif found[name] != expected["bytes"]:
+            yield Finding(name, "bytes", expected["bytes"], found[name])
+    indices = {index_name(shard["name"]) for shard in dataset["shards"]}
+    for name in sorted(indices - found.keys()):
         yield Finding(name, "file", "DALI's index", "nothing")
-    for name in sorted(own - described.keys() - indices - {"dataset.json"}):
-        yield Finding(name, "file", "nothing: dataset.json does not list it", "a file")
+    own = {name for name in found if OWN_NAMES.fullmatch(name)}
+    for name in sorted(own - described.keys() - indices - {DATASET}):
+        yield Finding(name, "file", f"nothing: {DATASET} does not list it", "a file")
 
 
-def _counts(dataset: dict, tables: dict[str, pa.Table]) -> Iterator[Finding]:
-    counts = dataset["counts"]
-    reasons = Counter(tables["rejected.parquet"]["reason"].to_pylist())
-    images = {reason: reasons[reason] for reason in IMAGE_REASONS if reasons[reason]}
-    products = {reason: reasons[reason] for reason in PRODUCT_REASONS if reasons[reason]}
-    for file, what, expected, found in (
-        ("images.parquet", "rows", counts["images_written"], len(tables["images.parquet"])),
-        ("products.parquet", "rows", counts["products"], len(tables["products.parquet"])),
-        ("rejected.parquet", "rejected images by reason", counts["images_rejected"], images),
-        ("rejected.parquet", "rejected products by reason", counts["products_rejected"], products),
-        ("rejected.parquet", "reasons that are not in the list", 0, reasons.total() - _sum(images) - _sum(products)),
-        (
-            "dataset.json",
-            "images seen (= written + rejected)",
-            counts["images_seen"],
-            counts["images_written"] + _sum(counts["images_rejected"]),
-        ),
-        ("dataset.json", "images of the shards", counts["images_written"], sum(s["images"] for s in dataset["shards"])),
-        ("dataset.json", "products of the shards", counts["products"], sum(s["products"] for s in dataset["shards"])),
+def _sums(folder: Place, dataset: dict[str, Any]) -> Iterator[Finding]:
+    """What dataset.json says of itself."""
+    if fault := seal_fault((folder / DATASET).read_bytes()):
+        yield Finding(DATASET, "content", "as it was written", fault)
+    shards, counts = dataset["shards"], dataset["counts"]
+    if (found := fingerprint(shards)) != dataset["fingerprint"]:
+        yield Finding(DATASET, "fingerprint of the shard lines", dataset["fingerprint"], found)
+    names = [f"shard-{number:06d}.tar" for number in range(len(shards))]
+    if (listed := [shard["name"] for shard in shards]) != names:
+        first = next(number for number, name in enumerate(listed) if name != names[number])
+        yield Finding(DATASET, f"name of shard {first}", names[first], listed[first])
+    rejected = sum(counts["images_rejected"].values())
+    for what, expected, value in (
+        ("images seen (= written + rejected)", counts["images_seen"], counts["images_written"] + rejected),
+        ("images of the shards", counts["images_written"], sum(shard["images"] for shard in shards)),
+        ("products of the shards", counts["products"], sum(shard["products"] for shard in shards)),
     ):
-        if expected != found:
-            yield Finding(file, what, expected, found)
+        if expected != value:
+            yield Finding(DATASET, what, expected, value)
 
 
-def _sum(counts: dict[str, int]) -> int:
-    return sum(counts.values())
+def _table_sums(folder: Place, dataset: dict[str, Any], before: list[Finding]) -> Iterator[Finding]:
+    known = {finding.file for finding in before}
+    for name, line in dataset["tables"].items():
+        if name not in known and (found := sha256_of(folder / name)) != line["sha256"]:
+            yield Finding(name, "sha256", line["sha256"], found)
 
 
-def _walk(folder: Path, dataset: dict, tables: dict[str, pa.Table]) -> Iterator[Finding]:
-    products, images = _rows(tables["products.parquet"]), _rows(tables["images.parquet"])
-    image_row = 0
-    for number, shard in enumerate(dataset["shards"]):
-        path = folder / shard["name"]
-        if not path.is_file():
-            for product in _take(products, shard["products"]):
-                image_row += len(_take(images, product["images"]))
-            continue
-        data = _Tar(path)
-        samples = []
-        for product in _take(products, shard["products"]):
-            rows = _take(images, product["images"])
-            if product["first_image"] != image_row:
-                yield Finding(
-                    "products.parquet", "first_image", image_row, product["first_image"], product["product_id"]
-                )
-            image_row += product["images"]
-            samples.append(data.expect(product, rows, number))
-        data.expect_end()
-        yield from data.findings
-        index = path.with_suffix(".idx")
-        if index.is_file() and not data.findings and index.read_bytes() != dali_index(samples):
-            yield Finding(index.name, "DALI's index", "offsets and sizes of the tar", "others")
+def sha256_of(path: Place) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while data := file.read(_READ_BYTES):
+            digest.update(data)
+    return digest.hexdigest()
 
 
-def _rows(table: pa.Table) -> Iterator[dict[str, Any]]:
-    for batch in table.to_batches(max_chunksize=4096):
-        yield from batch.to_pylist()
-
-
-def _take(rows: Iterator[dict[str, Any]], count: int) -> list[dict[str, Any]]:
-    return [row for _, row in zip(range(count), rows, strict=False)]
-
-
-class _Tar:
-    """One shard that is read from front to back and compared with what the tables say comes next."""
-
-    def __init__(self, path: Path) -> None:
-        self.name, self._data, self._place = path.name, path.read_bytes(), 0
-        self.findings: list[Finding] = []
-
-    def expect(self, product: dict[str, Any], rows: list[dict[str, Any]], shard: int) -> list[Member]:
-        """The next members are those of ``product``; returns them as the tables describe them."""
-        members = []
-        names = member_names(product["key"], product["images"])
-        meta = self._meta(product)
-        members.append(self._member(product, names[0], len(meta), zlib.crc32(meta)))
-        for view, (name, row) in enumerate(zip(names[1:], rows, strict=False)):
-            for column, expected in (
-                ("key", product["key"]),
-                ("view", view),
-                ("shard", shard),
-                ("offset", self._place + BLOCK),
-            ):
-                if row[column] != expected:
-                    self._note(product, f"{column} of view {view} in images.parquet", expected, row[column])
-            offset = self._place + BLOCK
-            members.append(self._member(product, name, row["size"], row["crc32"]))
-            self._image(product, name, self._data[offset : offset + row["size"]], row)
-        if len(rows) != product["images"]:
-            self._note(product, "rows in images.parquet", product["images"], len(rows))
-        return members
-
-    def expect_end(self) -> None:
-        rest = self._data[self._place :]
-        if len(rest) < 2 * BLOCK or rest.strip(b"\0"):
-            self.findings.append(
-                Finding(self.name, f"end of the archive at byte {self._place}", "zero blocks", f"{len(rest)} bytes")
-            )
-
-    def _meta(self, product: dict[str, Any]) -> bytes:
-        """KEY.json as products.parquet has it."""
-        names = ("product_id", "product_type", "color", "pattern", "variant_group", "split")
-        record = {name: product[name] for name in names} | {"attributes": json.loads(product["attributes"])}
-        return json.dumps(record, ensure_ascii=False).encode("utf-8")
-
-    def _member(self, product: dict[str, Any], name: str, size: int, crc32: int) -> Member:
-        """One header, content and padding at the current place, as expected; moves past it."""
-        if self._data[self._place : self._place + BLOCK] != header(name, size):
-            self._note(product, f"tar header at byte {self._place}", f"{name}, {size} bytes", self._header_found())
-        offset = self._place + BLOCK
-        content = self._data[offset : offset + size]
-        if zlib.crc32(content) != crc32:
-            self._note(product, f"crc32 of {name}", f"{crc32:08x}", f"{zlib.crc32(content):08x}")
-        self._place = offset + padded(size)
-        if self._data[offset + size : self._place].strip(b"\0"):
-            self._note(product, f"padding after {name}", "zeros", "other bytes")
-        return Member(name, offset, size, crc32)
-
-    def _header_found(self) -> str:
-        block = self._data[self._place : self._place + BLOCK]
-        return (
-            repr(block[:100].rstrip(b"\0").decode("ascii", "backslashreplace")) + f" in a block of {len(block)} bytes"
-        )
-
-    def _image(self, product: dict[str, Any], name: str, data: bytes, row: dict[str, Any]) -> None:
-        try:
-            found = read_header(data)
-            with warnings.catch_warnings():
-                warnings.simplefilter("error")
-                Image.open(io.BytesIO(data), formats=("JPEG",)).load()
-        except Exception as error:  # a damaged JPEG may raise anything
-            self._note(product, f"decoding {name}", "an image", f"{type(error).__name__}: {error}")
-            return
-        if found.fault:
-            self._note(product, f"JPEG of {name}", "baseline, 8 bits, 4:2:0, no metadata", found.fault)
-        if (found.height, found.width) != (row["height"], row["width"]):
-            expected = f"{row['height']} x {row['width']}"
-            self._note(product, f"height x width of {name}", expected, f"{found.height} x {found.width}")
-
-    def _note(self, product: dict[str, Any], what: str, expected: object, found: object) -> None:
-        self.findings.append(Finding(self.name, what, expected, found, product["product_id"]))
+def _shards(
+    folder: Place,
+    shards: list[dict[str, Any]],
+    tables: bool,
+    workers: int | None,
+    progress: Callable[[int, int], None] | None,
+) -> list[Finding]:
+    """Walk all shards, in runs of neighbours; the findings in the order of the shards."""
+    size, done = sum(shard["bytes"] for shard in shards), 0
+    if workers is None:
+        workers = len(os.sched_getaffinity(0)) if size > ALONE_BYTES else 1
+    workers = max(1, min(workers, len(shards)))
+    blocks = 1 if workers == 1 else min(len(shards), BLOCKS_A_WORKER * workers)
+    edges = [len(shards) * block // blocks for block in range(blocks + 1)]
+    walks = [Walk(folder, shards, first, last, tables) for first, last in pairwise(edges)]
+    found: dict[int, list[Finding]] = {}
+    for number, findings in walked(walks[0]) if workers == 1 else walked_in_children(walks, workers):
+        found[number] = findings
+        done += shards[number]["bytes"]
+        if progress is not None:
+            progress(done, size)
+    return [finding for number in sorted(found) for finding in found[number]]

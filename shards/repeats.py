@@ -1,0 +1,50 @@
+"""Texts that occur more than once in columns too long to be held as texts: 8 bytes of each are kept."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+
+import numpy as np
+import pyarrow as pa
+
+_DIGEST_BYTES = 8
+
+
+def repeated(columns: Callable[[], Iterable[pa.Array]]) -> list[tuple[int, int]]:
+    """(row, first row with the same text) of each text that was there before, in the order of rows.
+
+    columns: gives the parts of the column, from its start each time; it is called twice where something may repeat.
+    Rows are counted through all parts.
+    """
+    hashes = np.concatenate([np.empty(0, np.uint64), *map(_hashes, columns())])
+    ascending = np.sort(hashes)
+    candidates = np.unique(ascending[1:][ascending[1:] == ascending[:-1]])
+    if not len(candidates):
+        return []
+    # Equal hashes are not yet equal texts.
+    rows = np.flatnonzero(np.isin(hashes, candidates))
+    first: dict[str, int] = {}
+    found = []
+    for row, text in _texts(columns(), rows):
+        if text in first:
+            found.append((row, first[text]))
+        else:
+            first[text] = row
+    return found
+
+
+def _hashes(column: pa.Array) -> np.ndarray:
+    digests = b"".join(
+        hashlib.blake2b(text.encode("utf-8"), digest_size=_DIGEST_BYTES).digest() for text in column.to_pylist()
+    )
+    return np.frombuffer(digests, np.uint64)
+
+
+def _texts(columns: Iterable[pa.Array], rows: np.ndarray) -> Iterator[tuple[int, str]]:
+    place = 0
+    for column in columns:
+        low, high = np.searchsorted(rows, [place, place + len(column)])
+        own = rows[low:high]
+        yield from zip(own.tolist(), column.take(pa.array(own - place)).to_pylist(), strict=True)
+        place += len(column)
