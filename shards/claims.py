@@ -62,7 +62,7 @@ def _formats() -> tuple[str, ...]:
 
 
 def _webp_canvas(data: bytes) -> tuple[int, int]:
-    """Width and height of the canvas, which the decoder allocates when the file is opened; (0, 0) where none is said."""
+    """Width and height of the canvas, which the decoder allocates when the file is opened."""
     chunk, head = data[12:16], data[:30].ljust(30, b"\0")
     if chunk == b"VP8X":
         return 1 + int.from_bytes(head[24:27], "little"), 1 + int.from_bytes(head[27:30], "little")

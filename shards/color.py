@@ -1,4 +1,4 @@
-"""Pixels of any mode -> sRGB of mode RGB: 16 bits are scaled, alpha lies over white, a profile other than sRGB is applied."""
+"""Pixels of any mode -> sRGB of mode RGB: 16 bits scaled, alpha over white, a profile other than sRGB applied."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from shards.trim import Box
 COARSE = 128
 MARGIN = 0.05
 """Of the item's long side, kept around it."""
-LEAST, MOST = 0.04, 0.80
+LEAST, MOST = 0.08, 0.80
 """Of the frame's area: an item smaller or larger than this is not clear."""
 _RIM = 0.05
 _CLUSTERS, _ROUNDS = 4, 8

@@ -1,4 +1,4 @@
-"""The bytes of one photograph, from a place that may hold anything: a FIFO, a device, a link to itself, nothing at all."""
+"""The bytes of one photograph, from a place that may hold anything: a FIFO, a device, a link to itself, nothing."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def read_photograph(place: Place, max_bytes: int) -> bytes:
 
 
 def _read_local(path: Path, max_bytes: int) -> bytes:
-    # Looked at first, as opening a device can set it going; then again when it is open, as it may be another file by now.
+    # Looked at first, as opening a device can set it going; and again when open, as it may be another file by now.
     _demand_regular(os.stat(path))
     # A FIFO that took the file's place does not block the opening.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)

@@ -26,11 +26,13 @@ LEAST_SHARE = 0.5
 """Of one side's rim at least that is near-white, for a border to be looked for."""
 SURE_SHARE = 0.6
 """Of the rim that is plain ground, for shadows to be told from the item."""
-FAINT = 4.0
+FAINT = 3.0
 """Levels from the ground at which something begins, on a ground without noise."""
-COLORED, DARK, SHARP = 16.0, 120.0, 12.0
-"""Levels that a shadow does not reach: between the channels, below the ground, and over two pixels of the copy."""
-LEAST_ITEM = 0.5
+COLORED, DARK, SHARP = 16.0, 120.0, 6.0
+"""Levels that a shadow does not reach: between the channels, below the ground, and at a sharp step."""
+SHARP_SHARE = 0.6
+"""Of the change over six pixels of the copy, for a change over two to be a sharp step."""
+LEAST_ITEM = 0.35
 """Of the area of everything that differs from the ground: an item smaller than this is a print on a white shirt."""
 _RIM = 0.03
 
@@ -101,16 +103,27 @@ def _cells(coarse: np.ndarray, ground: _Ground) -> tuple[np.ndarray, np.ndarray]
     low, high = _lowest(depth), _highest(depth)
     something = high >= ground.faint
     grey = (depth[..., 0] + depth[..., 1] + depth[..., 2]) / 3
-    step = np.zeros_like(grey)
-    for axis in (0, 1):
-        across = np.moveaxis(grey, axis, 0)
-        edge = np.moveaxis(step, axis, 0)
-        change = np.abs(across[2:] - across[:-2])
-        # Either end of a step belongs to it; the one that is ground is no something.
-        np.maximum(edge[2:], change, out=edge[2:])
-        np.maximum(edge[:-2], change, out=edge[:-2])
-    item = something & ((high - low >= COLORED) | (grey >= DARK) | (step >= max(SHARP, 6 * ground.noise)))
+    item = something & ((high - low >= COLORED) | (grey >= DARK) | _sharp(grey, max(SHARP, 6 * ground.noise)))
     return _without_specks(something), _without_specks(item)
+
+
+def _sharp(depth: np.ndarray, least: float) -> np.ndarray:
+    """[H, W] bool: the deeper end of a step of ``least`` levels over two cells that is most of the change over six.
+
+    A step blurred by s cells has erf(0.71 / s) / erf(2.1 / s) of it within the two: under SHARP_SHARE from s = 1.2 on.
+    """
+    sharp = np.zeros(depth.shape, bool)
+    for axis in (0, 1):
+        across, found = np.moveaxis(depth, axis, 0), np.moveaxis(sharp, axis, 0)
+        if len(across) < 3:
+            continue
+        step = across[2:] - across[:-2]
+        far = np.pad(across, ((2, 2), (0, 0)), mode="edge")
+        wide = np.abs(far[6:] - far[:-6])
+        here = np.abs(step) >= np.maximum(least, SHARP_SHARE * wide)
+        found[2:] |= here & (step > 0)
+        found[:-2] |= here & (step < 0)
+    return sharp
 
 
 def _without_specks(mask: np.ndarray) -> np.ndarray:
