@@ -8,7 +8,6 @@ import os
 import select
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from pickle import loads
@@ -38,7 +37,7 @@ class Child:
 
     def __init__(self, how: Normalization, timeout_s: float, memory_bytes: int) -> None:
         self.fresh = True
-        """No photograph was given to it yet."""
+        """It was asked for no photograph yet."""
         self._timeout_s = START_S
         root = str(Path(shards.__file__).resolve().parents[1])
         path = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
@@ -83,9 +82,9 @@ class Child:
         """The outcome of each task, as they come; raises Lost."""
         LENGTH.pack_into(self._cell, 0, 0)
         self._send(list(tasks))
+        self.fresh = False
         for _ in tasks:
             yield self._receive()
-            self.fresh = False
 
     def kill(self) -> None:
         self._process.kill()

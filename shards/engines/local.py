@@ -4,13 +4,12 @@ A child is a fresh interpreter that speaks over its pipes: nothing of the caller
 is carried over, so a training process that holds a GPU may build shards too. A chunk of tasks goes to a child in one
 message:
 
-    the child ends:         the photograph in work was `decoder_died`
-    no answer in time:      it was `decoder_timeout`
-    an answer out_of_memory
-    all but a timeout are believed only of a child that has seen no other photograph; else the photograph is the first
-    of a new child. The others of the chunk go on in a new child, too.
+    the child ends:     the photograph in work is the first of a new child; if that ends too, it is `decoder_died`
+    no answer in time:  the photograph in work is `decoder_timeout`
+    `out_of_memory`:    believed of a new child's first photograph, else it becomes one
+    the others of the chunk go on in a new child
 
-So what becomes of a photograph depends neither on those before it nor on a child that someone kills once.
+So what becomes of a photograph does not depend on those before it, and a child that someone kills costs nothing.
 """
 
 from __future__ import annotations
@@ -80,7 +79,8 @@ class LocalEngine:
 
     def _in_child(self, tasks: Sequence[Task]) -> list[Outcome]:
         outcomes: dict[int, Outcome] = {}
-        groups = [list(range(len(tasks)))]
+        suspect: int | None = None
+        groups = [list(range(len(tasks)))] if tasks else []
         while groups:
             places = groups.pop()
             child = self._child()
@@ -90,10 +90,12 @@ class LocalEngine:
                     outcomes[place] = outcome
             except Lost as lost:
                 culprit = self._note(lost, places)
-                if culprit not in outcomes and (lost.reason == "decoder_timeout" or culprit == alone):
+                sure = lost.reason == "decoder_timeout" or culprit == alone == suspect
+                if sure and culprit not in outcomes:
                     outcomes[culprit] = (lost.reason, lost.detail)
+                suspect = culprit
                 rest = [place for place in places if place not in outcomes]
-                groups += [sorted(rest, key=lambda place: place != culprit)] if rest else []  # noqa: B023
+                groups += [sorted(rest, key=lambda place: place != culprit)] if rest else []
                 self._drop(child)
             unsure = [place for place in places if place != alone and _is_out_of_memory(outcomes.get(place))]
             groups += [[place] for place in unsure]

@@ -20,8 +20,6 @@ import sys
 import time
 from typing import IO, Any
 
-from PIL import AvifImagePlugin
-
 from shards.engines import Outcome, Task
 from shards.normalize import Normalization, normalize_file, normalize_image
 from shards.rejects import Rejected
@@ -38,8 +36,8 @@ def outcome_of(task: Task, how: Normalization) -> Outcome:
     """Normalise one photograph; whatever goes wrong is a reason and its detail."""
     try:
         if isinstance(task.photograph, Drawing):
-            return normalize_image(draw(task.photograph), how)
-        return normalize_file(task.photograph, how)
+            return normalize_image(draw(task.photograph), how, task.crop_to_item)
+        return normalize_file(task.photograph, how, task.crop_to_item)
     except Rejected as rejected:
         return rejected.reason, rejected.detail
     except MemoryError as error:
@@ -77,8 +75,6 @@ def main(parent: int, cell_file: int) -> None:
     how, memory_bytes = setup
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
-    # One process a CPU is enough threads; each further one would also take memory of the limit.
-    AvifImagePlugin.DEFAULT_MAX_THREADS = 1
     answers.write(packed(READY))
     answers.flush()
     serve(sys.stdin.buffer, answers, how, mmap.mmap(cell_file, LENGTH.size))

@@ -1,0 +1,97 @@
+"""Photographs that act when a child first looks at them: crash it, hang it, eat its memory, tell of it."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import AvifImagePlugin
+
+from shards.engines import Task
+from shards.rejects import Rejected
+
+kept: list[object] = []
+"""What earlier photographs left behind in the process."""
+
+
+@dataclass(frozen=True)
+class Hostile:
+    """Any look at it, but for its own two fields, runs ``act`` of this module; ``file`` is for acts that need one."""
+
+    act: str
+    file: str = ""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        acts[self.act](self.file)
+        raise Rejected("undecodable", "the act is over")
+
+
+def hostile(act: str, file: str | Path = "") -> Task:
+    return Task(Hostile(act, str(file)))  # type: ignore[arg-type]
+
+
+def crash(file: str) -> None:
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
+def leave(file: str) -> None:
+    os._exit(3)
+
+
+def hang(file: str) -> None:
+    # Blocking the signals that can be blocked, as a decoder deep in C does.
+    signal.pthread_sigmask(signal.SIG_BLOCK, set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP})
+    if file:
+        Path(file).write_text(str(os.getpid()))
+    time.sleep(600)
+
+
+def eat(file: str) -> None:
+    kept.append(bytearray(1 << 40))
+
+
+def spoil(file: str) -> None:
+    kept.append("spoilt")
+
+
+def crash_if_spoilt(file: str) -> None:
+    if kept:
+        os.abort()
+
+
+def eat_if_spoilt(file: str) -> None:
+    if kept:
+        raise MemoryError
+
+
+def crash_once(file: str) -> None:
+    if not Path(file).exists():
+        Path(file).touch()
+        os.abort()
+
+
+def chatter(file: str) -> None:
+    os.write(1, b"decoder: hello\n" * 10)
+    print("decoder: hello", flush=True)
+
+
+def tell(file: str) -> None:
+    limits = [resource.getrlimit(kind)[0] for kind in (resource.RLIMIT_DATA, resource.RLIMIT_CORE)]
+    threads = [os.environ["OMP_NUM_THREADS"], AvifImagePlugin.DEFAULT_MAX_THREADS, threading.active_count()]
+    raise Rejected("undecodable", f"{os.getpid()} {limits} {threads} {'torch' in sys.modules}")
+
+
+acts: dict[str, Callable[[str], None]] = {
+    act.__name__: act
+    for act in (crash, leave, hang, eat, spoil, crash_if_spoilt, eat_if_spoilt, crash_once, chatter, tell)
+}
