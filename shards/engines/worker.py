@@ -10,6 +10,7 @@ photographs that take less than ``FLUSH_S`` travel together, so which photograph
 from __future__ import annotations
 
 import ctypes
+import logging
 import mmap
 import os
 import pickle
@@ -66,9 +67,8 @@ def serve(requests: IO[bytes], answers: IO[bytes], how: Normalization, cell: mma
 def main(parent: int, cell_file: int) -> None:
     """Serve the process ``parent`` over stdin and stdout; ``cell_file`` is the file descriptor of the shared cell."""
     _die_with(parent)
-    # A decoder that prints must not speak into the pipe.
     answers = os.fdopen(os.dup(1), "wb", buffering=BUFFER_BYTES)
-    os.dup2(2, 1)
+    _silence_decoders()
     setup = _received(sys.stdin.buffer)
     if setup is None:
         return
@@ -78,6 +78,15 @@ def main(parent: int, cell_file: int) -> None:
     answers.write(packed(READY))
     answers.flush()
     serve(sys.stdin.buffer, answers, how, mmap.mmap(cell_file, LENGTH.size))
+
+
+def _silence_decoders() -> None:
+    """Keep what libraries print or log out of the pipe and off the screen; an error of this program is still shown."""
+    logging.disable()
+    sys.stderr = os.fdopen(os.dup(2), "w", buffering=1)
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), 1)
+        os.dup2(nowhere.fileno(), 2)
 
 
 def _die_with(parent: int) -> None:

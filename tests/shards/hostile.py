@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import resource
 import signal
@@ -82,7 +83,13 @@ def crash_once(file: str) -> None:
 
 def chatter(file: str) -> None:
     os.write(1, b"decoder: hello\n" * 10)
+    os.write(2, b"decoder: a warning\n" * 10)
     print("decoder: hello", flush=True)
+    logging.getLogger("PIL.TiffImagePlugin").error("decoder: more samples than can be decoded")
+
+
+def raise_unforeseen(file: str) -> None:
+    raise ZeroDivisionError("unforeseen")
 
 
 def tell(file: str) -> None:
@@ -93,5 +100,17 @@ def tell(file: str) -> None:
 
 acts: dict[str, Callable[[str], None]] = {
     act.__name__: act
-    for act in (crash, leave, hang, eat, spoil, crash_if_spoilt, eat_if_spoilt, crash_once, chatter, tell)
+    for act in (
+        crash,
+        leave,
+        hang,
+        eat,
+        spoil,
+        crash_if_spoilt,
+        eat_if_spoilt,
+        crash_once,
+        chatter,
+        raise_unforeseen,
+        tell,
+    )
 }

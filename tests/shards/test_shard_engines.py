@@ -173,11 +173,12 @@ def test_a_child_is_limited_and_apart_from_its_parent(engine: LocalEngine) -> No
     assert child.pid != os.getpid() and os.getpgid(child.pid) != os.getpgid(0)
 
 
-def test_a_decoder_that_prints_does_not_speak_into_the_answers(
-    engine: LocalEngine, good: Task, capfd: pytest.CaptureFixture[str]
-) -> None:
-    assert kinds(engine.submit([good, hostile("chatter"), good]).result()) == ["jpeg", "undecodable", "jpeg"]
-    assert capfd.readouterr().out == ""
+def test_a_decoder_that_prints_is_not_heard(good: Task, capfd: pytest.CaptureFixture[str]) -> None:
+    with contextlib.closing(LocalEngine(Normalization(), workers=1)) as engine:
+        assert kinds(engine.submit([good, hostile("chatter"), good]).result()) == ["jpeg", "undecodable", "jpeg"]
+        assert capfd.readouterr() == ("", "")
+        assert kinds(engine.submit([hostile("raise_unforeseen")]).result()) == ["decoder_died"]
+        assert "ZeroDivisionError: unforeseen" in capfd.readouterr().err
 
 
 def test_a_small_build_starts_few_children_and_close_ends_them(good: Task) -> None:
