@@ -48,6 +48,12 @@ class Progress:
     rejected: Counter[str] = field(default_factory=Counter)
     examples: dict[str, str] = field(default_factory=dict)
     """Reason -> its first case."""
+    resumed: int = 0
+    """Of images_seen, those that an interrupted run had done."""
+    bytes_read: int = 0
+    bytes_written: int = 0
+    duplicates: int = 0
+    """Of images_written, those that look like others."""
 
     @property
     def images_rejected(self) -> int:

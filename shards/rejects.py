@@ -26,6 +26,8 @@ IMAGE_REASONS = (
 """A photograph, or a row that should have named one, that was seen and not written."""
 PRODUCT_REASONS = ("no_photographs", "no_good_photographs", "other_type", "over_cap", "duplicate_product")
 """A product that was seen and not written; it counts as no image."""
+BY_CHOICE = ("near_duplicate", "exact_duplicate", "other_type", "over_cap")
+"""Reasons among them that somebody asked for; nothing is wrong with what they name."""
 
 
 class Rejected(Exception):

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 _DIGEST_BYTES = 8
 
@@ -18,8 +19,7 @@ def repeated(columns: Callable[[], Iterable[pa.Array]]) -> list[tuple[int, int]]
     Rows are counted through all parts.
     """
     hashes = np.concatenate([np.empty(0, np.uint64), *map(_hashes, columns())])
-    ascending = np.sort(hashes)
-    candidates = np.unique(ascending[1:][ascending[1:] == ascending[:-1]])
+    candidates = _more_than_once(hashes)
     if not len(candidates):
         return []
     # Equal hashes are not yet equal texts.
@@ -32,6 +32,17 @@ def repeated(columns: Callable[[], Iterable[pa.Array]]) -> list[tuple[int, int]]
         else:
             first[text] = row
     return found
+
+
+def repeated_texts(column: Iterable[pa.Array]) -> int:
+    """How many texts other than "" occur more than once."""
+    parts = (part.filter(pc.not_equal(part, "")) for part in column)
+    return len(_more_than_once(np.concatenate([np.empty(0, np.uint64), *map(_hashes, parts)])))
+
+
+def _more_than_once(hashes: np.ndarray) -> np.ndarray:
+    ascending = np.sort(hashes)
+    return np.unique(ascending[1:][ascending[1:] == ascending[:-1]])
 
 
 def _hashes(column: pa.Array) -> np.ndarray:

@@ -2,80 +2,126 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from shards.build import Progress
 from shards.index import read_dataset
+from shards.places import Place
+from shards.rejects import BY_CHOICE
+from shards.repeats import repeated_texts
+from shards.tables import batches, count_values
 
 LABELS = ("product_type", "color", "pattern", "split")
 SHOWN_VALUES = 8
+EXAMPLES = 3
+"""Of each reason for a reject."""
 
 
-def summarize(folder: Path) -> dict[str, Any]:
-    """dataset.json under "dataset", and under "labels" the products a value of each label, most frequent first.
+def summarize(folder: Place) -> dict[str, Any]:
+    """What ``info --json`` prints; docs/shard_format.md says what each value is.
 
-    Further: "variant_groups" with two or more products, "photographs_per_product" (count -> products), "image_side"
-    (smallest, median, largest long side in pixels), "bytes" of all shards.
+    The tables are read in batches: memory grows with the different labels and 8 bytes a product, no more.
+    Raises BadData where there is no readable dataset.json or a table is damaged.
     """
     dataset = read_dataset(folder)
-    products = pq.read_table(folder / "products.parquet")
-    images = pq.read_table(folder / "images.parquet", columns=["height", "width"])
-    long_sides = pc.max_element_wise(images["height"], images["width"])
-    groups = Counter(group for group in products["variant_group"].to_pylist() if group)
+    has_duplicates = "duplicates.parquet" in dataset["tables"]
     return {
         "dataset": dataset,
-        "labels": {name: dict(Counter(products[name].to_pylist()).most_common()) for name in LABELS},
-        "variant_groups": sum(count > 1 for count in groups.values()),
-        "photographs_per_product": {
-            str(count): number for count, number in sorted(Counter(products["images"].to_pylist()).items())
-        },
-        "image_side": [
-            int(value) for value in pc.quantile(long_sides, [0, 0.5, 1], interpolation="nearest").to_pylist()
-        ],
+        "labels": {name: dict(count_values(folder, "products.parquet", name).most_common()) for name in LABELS},
+        "variant_groups": _variant_groups(folder),
+        "photographs_per_product": _text_keys(count_values(folder, "products.parquet", "images")),
+        **_images(folder),
         "bytes": sum(shard["bytes"] for shard in dataset["shards"]),
+        "rejected": _rejected(folder),
+        "duplicates": dict(count_values(folder, "duplicates.parquet", "kind")) if has_duplicates else None,
     }
 
 
-def build_lines(folder: Path, dataset: dict[str, Any], done: Progress, seconds: float) -> Iterator[str]:
+def _variant_groups(folder: Place) -> int:
+    """Groups of two or more products."""
+    return repeated_texts(batch["variant_group"] for batch in batches(folder, "products.parquet", ["variant_group"]))
+
+
+def _text_keys(counts: Counter[int]) -> dict[str, int]:
+    return {str(value): count for value, count in sorted(counts.items())}
+
+
+def _images(folder: Place) -> dict[str, Any]:
+    """Smallest, median and largest long side in pixels, and the bytes of all JPEGs."""
+    sides, total = np.zeros(1, np.int64), 0
+    for batch in batches(folder, "images.parquet", ["height", "width", "size"]):
+        found = np.bincount(pc.max_element_wise(batch["height"], batch["width"]).to_numpy())
+        sides = np.pad(sides, (0, max(0, len(found) - len(sides))))
+        sides[: len(found)] += found
+        total += pc.sum(batch["size"]).as_py()
+    above = np.cumsum(sides)
+    middle = [np.searchsorted(above, share, "right") for share in (0, (above[-1] - 1) // 2, above[-1] - 1)]
+    return {"image_side": [int(side) for side in middle], "image_bytes": total}
+
+
+def _rejected(folder: Place) -> dict[str, Any]:
+    """Reason -> how many, and the first few."""
+    counts: Counter[str] = Counter()
+    examples: dict[str, list[dict[str, str]]] = defaultdict(list)
+    for batch in batches(folder, "rejected.parquet"):
+        for pair in pc.value_counts(batch["reason"]).to_pylist():
+            reason = pair["values"]
+            counts[reason] += pair["counts"]
+            if (lacking := EXAMPLES - len(examples[reason])) > 0:
+                own = batch.filter(pc.equal(batch["reason"], reason)).slice(0, lacking).drop_columns("reason")
+                examples[reason] += own.to_pylist()
+    return {reason: {"count": count, "examples": examples[reason]} for reason, count in counts.most_common()}
+
+
+def build_lines(folder: Place, dataset: dict[str, Any], done: Progress, seconds: float) -> Iterator[str]:
     """The end of a build: what was written, what was not and why, with an example a reason."""
     counts = dataset["counts"]
     size = sum(shard["bytes"] for shard in dataset["shards"])
     yield (
         f"{folder}: {_number(counts['products'], 'product')}, {_number(counts['images_written'], 'image')}, "
         f"{_number(len(dataset['shards']), 'shard')}, {size / 2**20:,.1f} MiB, "
-        f"{counts['images_seen'] / max(seconds, 1e-9):,.0f} images/s"
+        f"{(done.images_seen - done.resumed) / max(seconds, 1e-9):,.0f} images/s"
     )
+    if done.resumed:
+        yield f"  resumed: {_number(done.resumed, 'image')} had been done before"
     rejected = counts["images_rejected"] | counts["products_rejected"]
     for reason, count in rejected.items():
-        yield f"  rejected {count:>6,}  {reason:<18} {done.examples.get(reason, '')}"
+        word = "left out" if reason in BY_CHOICE else "rejected"
+        yield f"  {word} {count:>6,}  {reason:<18} {done.examples.get(reason, '')}".rstrip()
+    if done.duplicates:
+        yield f"  look like others and were kept: {_number(done.duplicates, 'image')}; {folder / 'duplicates.parquet'}"
     if rejected:
         yield f"  all of them, with details: {folder / 'rejected.parquet'}"
 
 
-def summary_lines(folder: Path, summary: dict[str, Any]) -> Iterator[str]:
+def summary_lines(folder: Place, summary: dict[str, Any]) -> Iterator[str]:
+    """The summary for people, a line a subject."""
     dataset, counts = summary["dataset"], summary["dataset"]["counts"]
     low, median, high = summary["image_side"]
-    rejected = counts["images_rejected"] | counts["products_rejected"]
     lines = {
         "data set": str(folder),
         "built from": ", ".join(f"{name} {value}" for name, value in dataset["options"].items()),
         "products": f"{counts['products']:,}, {summary['variant_groups']:,} variant groups of two or more",
         "images": f"{counts['images_written']:,} written of {counts['images_seen']:,} seen",
-        "rejected": _counted(rejected) or "none",
         "per product": _counted(summary["photographs_per_product"], "{1:,} with {0}"),
         "long side": f"{low} to {high} px, median {median}",
-        "shards": f"{len(dataset['shards'])}, {summary['bytes'] / 2**20:,.1f} MiB",
+        "shards": f"{len(dataset['shards']):,}, {summary['bytes'] / 2**20:,.1f} MiB",
+        "duplicates": "not recorded" if summary["duplicates"] is None else _counted(summary["duplicates"]) or "none",
     }
     for name, values in summary["labels"].items():
         lines[name] = _counted({value or "(unknown)": count for value, count in values.items()})
     lines["fingerprint"] = dataset["fingerprint"]
+    lines["rejected"] = _counted({reason: found["count"] for reason, found in summary["rejected"].items()}) or "none"
     yield from (f"{name:<13} {value}" for name, value in lines.items())
+    for reason, found in summary["rejected"].items():
+        for example in found["examples"]:
+            named = example["image_path"] or example["product_id"]
+            yield f"  {reason:<18} {named}: {example['detail']}"
 
 
 def _number(count: int, noun: str) -> str:

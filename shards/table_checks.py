@@ -8,14 +8,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from shards.duplicates import HASH_BITS, KINDS
 from shards.errors import BadData
 from shards.places import Place
 from shards.rejects import IMAGE_REASONS, PRODUCT_REASONS
 from shards.repeats import repeated
-from shards.tables import batches, gather, row_count, rows
+from shards.tables import batches, count_values, gather, row_count, rows
 from shards.walk import Finding
 
 
@@ -55,15 +54,6 @@ def _counts(folder: Place, dataset: dict[str, Any]) -> Iterator[Finding]:
     ):
         if expected != found:
             yield Finding(file, what, expected, found)
-
-
-def count_values(folder: Place, name: str, column: str) -> Counter[str]:
-    """Value -> rows, the first value of equals first; memory grows with the different values only."""
-    counts: Counter[str] = Counter()
-    for batch in batches(folder, name, [column]):
-        for pair in pc.value_counts(batch[column]).to_pylist():
-            counts[pair["values"]] += pair["counts"]
-    return counts
 
 
 def _repeated_products(folder: Place) -> Iterator[Finding]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from shards.errors import BadData
@@ -57,6 +59,15 @@ def rows(folder: Place, name: str, first: int = 0, count: int | None = None) -> 
 def row_count(folder: Place, name: str) -> int:
     with (folder / name).open("rb") as stream:
         return int(pq.ParquetFile(stream).metadata.num_rows)
+
+
+def count_values(folder: Place, name: str, column: str) -> Counter[Any]:
+    """Value -> rows, the first value of equals first; memory grows with the different values only."""
+    counts: Counter[Any] = Counter()
+    for batch in batches(folder, name, [column]):
+        for pair in pc.value_counts(batch[column]).to_pylist():
+            counts[pair["values"]] += pair["counts"]
+    return counts
 
 
 def gather(folder: Place, name: str, columns: Sequence[str], wanted: np.ndarray) -> pa.Table:
