@@ -2,6 +2,7 @@
 
 import os
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -61,19 +62,25 @@ def _check_jpegs(dataset: Path, written: int) -> None:
     tars = [path.read_bytes() for path in sorted(dataset.glob("shard-*.tar"))]
     jpegs = [tars[row["shard"]][row["offset"] : row["offset"] + row["size"]] for row in images]
     assert {read_header(jpeg).fault for jpeg in jpegs} == {""}
-    for start in range(0, len(jpegs), BATCH):
-        shapes = _decoded_shapes(jpegs[start : start + BATCH])
+    decode = _decoder()
+    for start in range(0, written, BATCH):
+        shapes = decode(jpegs[start : start + BATCH])
         assert shapes == [(row["height"], row["width"], 3) for row in images[start : start + BATCH]]
 
 
-def _decoded_shapes(jpegs: list[bytes]) -> list[tuple[int, ...]]:
+def _decoder() -> Callable[[list[bytes]], list[tuple[int, ...]]]:
+    """JPEGs -> the shapes of their pixels, by DALI on the CPU; it raises where one can not be decoded."""
     from nvidia.dali import fn, pipeline_def
 
-    @pipeline_def(batch_size=BATCH, num_threads=2, device_id=None)
+    @pipeline_def(batch_size=BATCH, num_threads=2, device_id=None, prefetch_queue_depth=1)
     def decode():
         return fn.decoders.image(fn.external_source(name="jpegs"))
 
     pipeline = decode()
     pipeline.build()
-    (decoded,) = pipeline.run(jpegs=[np.frombuffer(jpeg, np.uint8) for jpeg in jpegs])
-    return [tuple(decoded.at(place).shape) for place in range(len(jpegs))]
+
+    def shapes(jpegs: list[bytes]) -> list[tuple[int, ...]]:
+        (decoded,) = pipeline.run(jpegs=[np.frombuffer(jpeg, np.uint8) for jpeg in jpegs])
+        return [tuple(decoded.at(place).shape) for place in range(len(jpegs))]
+
+    return shapes
