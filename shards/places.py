@@ -74,6 +74,12 @@ def _remote(text: str, scheme: str) -> UPath:
     return UPath(text.rstrip("/"), use_listings_cache=False)
 
 
+def absolute(text: str | Place) -> Place:
+    """The place that ``text`` names, wherever the process goes."""
+    where = place(text)
+    return where.absolute() if isinstance(where, Path) else where
+
+
 def is_remote(where: Place) -> bool:
     return not isinstance(where, Path)
 

@@ -17,6 +17,7 @@ import tyro
 import yaml
 
 from skill_fast.data.loader import LoaderConfig
+from skill_fast.data.shard_cache import CacheConfig
 from skill_fast.demo import DemoConfig
 from skill_fast.engine.optimizer import OptimizerConfig
 from skill_fast.errors import BadUsage
@@ -32,7 +33,7 @@ class Config:
     """A training run."""
 
     data: str = ""
-    """Folder of shards; empty draws the demo catalogue."""
+    """Folder of shards, or s3://BUCKET/PATH or gs://BUCKET/PATH; empty draws the demo catalogue."""
     out: str = ""
     """Run folder; empty is runs/PRESET."""
     epochs: float = 100.0
@@ -53,6 +54,7 @@ class Config:
     head: HeadConfig = field(default_factory=HeadConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     loader: LoaderConfig = field(default_factory=LoaderConfig)
+    cache: CacheConfig = field(default_factory=CacheConfig)
     demo: DemoConfig = field(default_factory=DemoConfig)
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import shards
 from shards.build import build
+from skill_fast.cache_folder import cache_folder
 from skill_fast.errors import StorageFailure
 
 
@@ -56,12 +56,6 @@ def demo_shards(config: DemoConfig) -> Path:
             change="set SKILL_FAST_CACHE to another folder",
         ) from error
     return final
-
-
-def cache_folder() -> Path:
-    """$SKILL_FAST_CACHE, else ``skill_fast`` below $XDG_CACHE_HOME or ~/.cache."""
-    named = os.environ.get("SKILL_FAST_CACHE")
-    return Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "skill_fast"
 
 
 def _drawing_version() -> str:

@@ -43,6 +43,7 @@ def _limits(config: Config) -> Iterator[tuple[str, Any, str]]:
         yield name.replace("_", "-"), getattr(config, name), ABOVE_0
     yield "steps", config.steps, NOT_BELOW_0
     yield "seed", config.seed, NOT_BELOW_0
+    yield "cache.gib", config.cache.gib, ABOVE_0
     yield "demo.designs", config.demo.designs, COUNT
     yield "demo.photo-side", config.demo.photo_side, COUNT
     yield "demo.seed", config.demo.seed, NOT_BELOW_0

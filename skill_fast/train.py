@@ -20,6 +20,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from shards.places import absolute
 from skill_fast.config import Command, Config, as_dict, parse, save
 from skill_fast.data.index import CatalogueIndex, open_index
 from skill_fast.data.loader import Loader
@@ -52,9 +53,9 @@ def start(command: Command) -> None:
     """Build, train and finish a run; however it ends, exit.json says so."""
     folder = RunFolder(command.config.out, rank=int(os.environ.get("RANK", "0")))
     ds_config = load_ds_config(command.ds_config)
-    data = Path(command.config.data).absolute() if command.config.data else demo_shards(command.config.demo)
+    data = absolute(command.config.data) if command.config.data else demo_shards(command.config.demo)
     config = replace(command.config, data=str(data))
-    index = open_index(data)
+    index = open_index(data, config.cache)
     folder.check()
     run = None
     try:
@@ -68,6 +69,8 @@ def start(command: Command) -> None:
                 print(f"preset {command.preset}: {run}\nrun folder {folder.path}")
             with closing(run.sinks(folder.path)) as sinks:
                 run.train(sinks, config.log_every, config.checkpoint_every)
+            if run.engine.rank == 0 and (summary := index.files.summary()):
+                print(summary)
         if config.evaluate and run.engine.rank == 0:
             measure(folder.path, index)
     except BaseException as error:

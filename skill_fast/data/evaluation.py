@@ -16,6 +16,7 @@ from skill_fast.data.reader import Reader
 from skill_fast.errors import BadData, BadUsage
 
 DEPTH = 2
+SHARDS_AHEAD = 2
 
 
 class EvaluationLoader:
@@ -56,11 +57,12 @@ class EvaluationLoader:
             return
         graph = evaluation_graph(self._batch_size, self._crop, threads=self._threads, depth=depth, **self._decoder)
         stream = torch.cuda.Stream(self._device) if self._device.type == "cuda" else None
-        reader = Reader(self.index)
+        reader, order = Reader(self.index), list(dict.fromkeys(self.index.shard[self.image_rows].tolist()))
         flying: deque[tuple[np.ndarray, list[np.ndarray]]] = deque()
         try:
             for start in range(0, len(self.image_rows), self._batch_size):
                 rows = self.image_rows[start : start + self._batch_size]
+                self._look_ahead(reader, rows, order)
                 jpegs = [self._read(reader, int(row)) for row in rows]
                 flying.append((rows, jpegs))
                 graph.submit({"jpeg/0": jpegs, **self._placement(rows)})
@@ -70,6 +72,12 @@ class EvaluationLoader:
                 yield self._collect(graph, flying, stream)
         finally:
             reader.close()
+
+    def _look_ahead(self, reader: Reader, rows: np.ndarray, order: list[int]) -> None:
+        """Have the shards fetched that these rows lie in, then the next ones in the order of first need."""
+        now = list(dict.fromkeys(self.index.shard[rows].tolist()))
+        last = max(order.index(shard) for shard in now)
+        reader.shards.want(now, order[last + 1 : last + 1 + SHARDS_AHEAD])
 
     def _read(self, reader: Reader, row: int) -> np.ndarray:
         jpeg = reader.read(row)

@@ -3,59 +3,65 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from shards.places import Place, entries, place, reaching, size_of
+from skill_fast.data.columns import Column, Owner, Within
+from skill_fast.data.shard_cache import CacheConfig
+from skill_fast.data.shard_files import CachedFiles, LocalFiles
+from skill_fast.data.tables import STORED, Broken, batches, read_images, read_products, rows_of
 from skill_fast.errors import BadData, BadUsage
 
+SHARD_NAME = re.compile(r"shard-\d{6,}\.tar")
 FORMAT, VERSION = "skill-shards", 1
-IMAGE_COLUMNS = {
-    "view": np.int32,
-    "shard": np.int32,
-    "offset": np.int64,
-    "size": np.int64,
-    "crc32": np.uint32,
-    "height": np.int32,
-    "width": np.int32,
-}
 
 
 @dataclass(frozen=True, eq=False)
 class CatalogueIndex:
-    """A finished folder of shards, opened: numpy columns of its photographs and products.
+    """A finished folder of shards, opened: columns of its photographs and products, indexed by row.
 
     The first block has one value a photograph (row of images.parquet), the second one a product (row of
-    products.parquet). Text columns of the products are read from the table when they are asked for, and not kept.
+    products.parquet); values come out as int or int64 (``columns.py``). 4 million photographs of 1 million products
+    take 76 MB. Text columns of the products are read from the table when they are asked for, and not kept.
     """
 
-    folder: Path
+    folder: Place
+    files: LocalFiles | CachedFiles
+    """Where the bytes are read: the folder itself, or a cache of it."""
     fingerprint: str
     shard_names: tuple[str, ...]
     shard_bytes: np.ndarray
+    """[shards] int64."""
 
-    product: np.ndarray
-    """[images] int64: row of the product that the photograph shows."""
-    view: np.ndarray
-    shard: np.ndarray
-    offset: np.ndarray
-    """[images] int64: first byte of the JPEG within its shard."""
-    size: np.ndarray
-    """[images] int64: bytes of the JPEG."""
-    crc32: np.ndarray
-    height: np.ndarray
-    width: np.ndarray
+    product: Owner
+    """Row of the product that the photograph shows."""
+    view: Within
+    shard: Owner
+    offset: Column
+    """First byte of the JPEG within its shard."""
+    size: Column
+    """Bytes of the JPEG."""
+    crc32: Column
+    height: Column
+    width: Column
 
-    first_image: np.ndarray
-    """[products] int64: row of the product's first photograph; the others follow it."""
-    images_per_product: np.ndarray
+    first_image: Column
+    """Row of the product's first photograph; the others follow it."""
+    images_per_product: Column
     product_types: list[str]
-    product_type: np.ndarray
-    """[products] int32: place of the product's type in ``product_types``."""
+    product_type: Column
+    """Place of the product's type in ``product_types``."""
+    first_of_shard: Column
+    """[shards]: row of the first photograph in each shard, or of what follows where it has none."""
 
     @property
     def images(self) -> int:
@@ -65,13 +71,15 @@ class CatalogueIndex:
     def products(self) -> int:
         return len(self.first_image)
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the columns take."""
+        return sum(value.nbytes for value in vars(self).values() if isinstance(value, Column | np.ndarray))
+
     def column(self, name: str) -> np.ndarray:
         """One text column of products.parquet, [products] str; BadUsage where there is no such column."""
-        path = self.folder / "products.parquet"
-        names = pq.read_schema(path).names
-        if name not in names:
-            raise BadUsage(f"'{path}' has no column '{name}'", allowed=", ".join(names))
-        return np.array(pq.read_table(path, columns=[name])[name].to_pylist(), dtype=str)
+        pieces = [np.array(piece.to_pylist(), dtype=str) for piece in self._texts(name)]
+        return np.concatenate(pieces) if pieces else np.empty(0, dtype=str)
 
     def attribute(self, name: str) -> np.ndarray:
         """One of the catalogue's own attributes, [products] str, "" where a product lacks it."""
@@ -85,14 +93,17 @@ class CatalogueIndex:
         """Rows of a split's products (all of them for None), [n] int64, ascending; BadUsage where there are none."""
         if split is None:
             return np.arange(self.products, dtype=np.int64)
-        splits = self.column("split")
-        rows = np.flatnonzero(splits == split)
-        if len(rows) == 0:
+        found, start, splits = [], 0, set()
+        for piece in self._texts("split"):
+            splits |= set(pc.unique(piece).to_pylist())
+            found.append(start + np.flatnonzero(pc.equal(piece, split).to_numpy(zero_copy_only=False)))
+            start += len(piece)
+        if split not in splits:
             raise BadUsage(
                 f"no product of '{self.folder}' is in the split '{split}'",
-                allowed=", ".join(sorted(set(splits.tolist()))) or "the catalogue has no products",
+                allowed=", ".join(sorted(splits)) or "the catalogue has no products",
             )
-        return rows
+        return np.concatenate(found)
 
     def images_of(self, products: np.ndarray) -> np.ndarray:
         """Rows of all photographs of the given products, [n] int64, product by product."""
@@ -102,55 +113,74 @@ class CatalogueIndex:
 
     def describe(self, image: int) -> str:
         """A photograph's place in words, for messages."""
-        place = f"'{self.shard_path(image)}' at byte {int(self.offset[image])}"
-        return f"photograph {int(self.view[image])} of product row {int(self.product[image])} in {place}"
+        place = f"'{self.shard_path(image)}' at byte {self.offset[image]}"
+        return f"photograph {self.view[image]} of product row {self.product[image]} in {place}"
 
-    def shard_path(self, image: int) -> Path:
-        return self.folder / self.shard_names[int(self.shard[image])]
+    def shard_path(self, image: int) -> Place:
+        return self.folder / self.shard_names[self.shard[image]]
+
+    def _texts(self, name: str) -> Iterator[pa.Array]:
+        """A text column in pieces."""
+        shown = str(self.folder / "products.parquet")
+        with self.files.readable("products.parquet") as path:
+            names = pq.read_schema(path).names
+            if name not in names:
+                raise BadUsage(f"'{shown}' has no column '{name}'", allowed=", ".join(names))
+            for piece in batches(path, shown, [name]):
+                yield piece.column(0)
 
 
-def open_index(folder: str | Path) -> CatalogueIndex:
-    """Open a folder that ``skill-shards build`` finished.
+def open_index(folder: str | Place, cache: CacheConfig | None = None) -> CatalogueIndex:
+    """Open a folder that ``skill-shards build`` finished; one in object storage is read through a cache folder.
 
     Sizes of all files are held against dataset.json first, so that a half-copied folder is named before training
     starts. Raises BadData naming the file, with expected and found bytes.
     """
-    folder = Path(folder)
+    folder = place(folder)
     manifest = _read_manifest(folder)
     shards: list[dict[str, Any]] = manifest["shards"]
-    for name, entry in [(s["name"], s) for s in shards] + list(manifest["tables"].items()):
-        _check_bytes(folder / name, int(entry["bytes"]))
-    images = _read_table(folder / "images.parquet", list(IMAGE_COLUMNS))
-    columns = {name: images[name].to_numpy().astype(dtype, copy=False) for name, dtype in IMAGE_COLUMNS.items()}
-    products = _read_table(folder / "products.parquet", ["product_type", "first_image", "images"])
-    first_image = products["first_image"].to_numpy().astype(np.int64, copy=False)
-    images_per_product = products["images"].to_numpy().astype(np.int64, copy=False)
-    types = products["product_type"].combine_chunks().dictionary_encode()
+    _check_bytes(folder, {name: int(entry["bytes"]) for name, entry in _listed(manifest).items()})
+    files = _files(folder, manifest, cache or CacheConfig())
     shard_bytes = np.array([s["bytes"] for s in shards], dtype=np.int64)
-    _check_tables(folder, columns, first_image, images_per_product, shard_bytes)
+    try:
+        with files.readable("products.parquet") as path:
+            columns = ["product_type", "first_image", "images"]
+            pieces = batches(path, str(folder / "products.parquet"), columns, texts=("product_type",))
+            products = read_products(pieces, rows_of(path))
+        with files.readable("images.parquet") as path:
+            pieces = batches(path, str(folder / "images.parquet"), [*STORED, "view", "shard"])
+            images = read_images(pieces, rows_of(path), products, shard_bytes)
+    except Broken as broken:
+        change = "build the folder again, or run skill-shards verify on it"
+        raise BadData(f"'{folder}': {broken}", change=change) from broken
     return CatalogueIndex(
         folder=folder,
+        files=files,
         fingerprint=str(manifest["fingerprint"]),
         shard_names=tuple(s["name"] for s in shards),
         shard_bytes=shard_bytes,
-        product=np.repeat(np.arange(len(first_image), dtype=np.int64), images_per_product),
-        first_image=first_image,
-        images_per_product=images_per_product,
-        product_types=types.dictionary.to_pylist(),
-        product_type=types.indices.to_numpy().astype(np.int32, copy=False),
-        **columns,
+        first_image=products.first_image,
+        images_per_product=products.images_per_product,
+        product_types=products.product_types,
+        product_type=products.product_type,
+        product=images.product,
+        view=images.view,
+        shard=images.shard,
+        first_of_shard=images.first_of_shard,
+        **images.stored,
     )
 
 
-def _read_manifest(folder: Path) -> dict[str, Any]:
+def _read_manifest(folder: Place) -> dict[str, Any]:
     path = folder / "dataset.json"
     rebuild = "build the folder again with skill-shards build: it writes dataset.json last, when all else is on disk"
-    if not path.is_file():
+    if size_of(path) is None:
         raise BadData(
             f"'{folder}' holds no dataset.json", allowed="a folder that skill-shards build finished", change=rebuild
         )
     try:
-        manifest = json.loads(path.read_bytes())
+        with reaching(path):
+            manifest = json.loads(path.read_bytes())
         missing = {"format", "version", "shards", "tables", "fingerprint"} - set(manifest)
     except (ValueError, TypeError) as error:
         raise BadData(f"'{path}' is not the JSON object it should be: {error}", change=rebuild) from error
@@ -162,51 +192,34 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
             allowed=f"format '{FORMAT}' version {VERSION}",
             change=rebuild,
         )
+    lines = [*manifest["shards"], *manifest["tables"].values()]
+    names = [line.get("name") for line in manifest["shards"]]
+    if not all(isinstance(line.get("bytes"), int) and isinstance(line.get("sha256"), str) for line in lines) or not all(
+        isinstance(name, str) and SHARD_NAME.fullmatch(name) for name in names
+    ):
+        raise BadData(f"'{path}' has a line of shards or tables that is none", change=rebuild)
     absent = {"images.parquet", "products.parquet"} - set(manifest["tables"])
     if absent:
         raise BadData(f"'{path}' lists no {', '.join(sorted(absent))}", change=rebuild)
     return manifest
 
 
-def _check_bytes(path: Path, expected: int) -> None:
-    found = path.stat().st_size if path.is_file() else None
-    if found != expected or not found:
-        state = "is missing" if found is None else f"has {found} bytes"
-        raise BadData(
-            f"'{path}' {state}, dataset.json says {expected} bytes",
-            allowed="the files exactly as skill-shards build wrote them",
-            change="copy the folder again, or build it again",
-        )
+def _files(folder: Place, manifest: dict[str, Any], cache: CacheConfig) -> LocalFiles | CachedFiles:
+    return LocalFiles(folder) if isinstance(folder, Path) else CachedFiles(folder, _listed(manifest), cache)
 
 
-def _read_table(path: Path, columns: list[str]) -> pa.Table:
-    try:
-        return pq.read_table(path, columns=columns)
-    except (pa.ArrowException, OSError) as error:
-        raise BadData(f"'{path}' can not be read: {error}", change="build the folder again") from error
+def _listed(manifest: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Every file that dataset.json vouches for, by name."""
+    return {shard["name"]: shard for shard in manifest["shards"]} | manifest["tables"]
 
 
-def _check_tables(
-    folder: Path,
-    columns: dict[str, np.ndarray],
-    first_image: np.ndarray,
-    images_per_product: np.ndarray,
-    shard_bytes: np.ndarray,
-) -> None:
-    """The laws that the loader relies on: products tile the photographs, photographs lie inside their shards."""
-    images = len(columns["shard"])
-    broken = None
-    if not np.array_equal(first_image, np.cumsum(images_per_product) - images_per_product):
-        broken = "products.parquet: first_image and images do not follow one another"
-    elif images_per_product.sum() != images:
-        broken = f"products.parquet counts {images_per_product.sum()} photographs, images.parquet has {images}"
-    elif images and not (columns["shard"].min() >= 0 and columns["shard"].max() < len(shard_bytes)):
-        broken = "images.parquet names a shard that dataset.json does not list"
-    elif np.any(columns["offset"] + columns["size"] > shard_bytes[columns["shard"]]):
-        broken = "images.parquet points beyond the end of a shard"
-    elif images and min(columns[name].min() for name in ("size", "height", "width")) < 1:
-        broken = "images.parquet has an empty photograph"
-    elif np.any(np.diff(columns["shard"]) < 0):
-        broken = "images.parquet is not in the order of the shards"
-    if broken:
-        raise BadData(f"'{folder}': {broken}", change="build the folder again, or run skill-shards verify on it")
+def _check_bytes(folder: Place, expected: dict[str, int]) -> None:
+    found = entries(folder)
+    for name, size in expected.items():
+        if found.get(name) != size or not size:
+            state = "is missing" if found.get(name) is None else f"has {found[name]} bytes"
+            raise BadData(
+                f"'{folder / name}' {state}, dataset.json says {size} bytes",
+                allowed="the files exactly as skill-shards build wrote them",
+                change="copy the folder again, or build it again",
+            )

@@ -97,6 +97,7 @@ class Loader:
         self.device = torch.device(device)
         products = index.select(split)
         self.sampler = Sampler(index, products, global_batch, seed, window_shards=self.config.window_shards)
+        index.files.check_room(self.sampler.largest_window_bytes(), self.config.window_shards)
         self._shares = (rank, world_size, micro_steps)
         self._batch_size = len(self._positions(_Place(0, 0, 0)))
         self.planner = Planner(index, views, seed, recipes=self.config.recipes)
@@ -193,7 +194,9 @@ class Loader:
         flying: deque[_Place] = deque()
         going_on = True
         while going_on:
-            cropper.submit(place.epoch, self._positions(place))
+            positions = self._positions(place)
+            self.reader.shards.want(*self.sampler.upcoming(place.epoch, positions))
+            cropper.submit(place.epoch, positions)
             flying.append(place)
             place = self._after(place)
             if cropper.full:

@@ -6,18 +6,19 @@ import json
 import os
 import time
 import zlib
-from collections import Counter, OrderedDict
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from shards.places import Place
 from skill_fast.data.index import CatalogueIndex
+from skill_fast.data.open_shards import open_shards
 from skill_fast.errors import BadData, StorageFailure, TooMuchSkipped
 
 ATTEMPTS = 3
 FIRST_WAIT_S = 0.1
-MAX_OPEN_SHARDS = 256
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Reader:
         self._listed: set[int] = set()
         self._examples: list[str] = []
         self._in_a_row = 0
-        self._files: OrderedDict[int, int] = OrderedDict()
+        self.shards = open_shards(index.files, index.shard_names)
 
     def read(self, image: int, *, epoch: int = 0, position: int = 0) -> np.ndarray | None:
         """The JPEG's bytes, [size] uint8; None where they are not what the index says, or known to be undecodable."""
@@ -70,45 +71,31 @@ class Reader:
         self.bad[image] = reason
 
     def close(self) -> None:
-        while self._files:
-            os.close(self._files.popitem()[1])
+        self.shards.close()
 
     def _pread(self, image: int) -> bytes:
         index = self.index
-        shard, offset, size = int(index.shard[image]), int(index.offset[image]), int(index.size[image])
-        path = index.shard_path(image)
+        shard, offset, size = index.shard[image], index.offset[image], index.size[image]
         for attempt in range(ATTEMPTS):
             try:
-                data = os.pread(self._file(shard, path), size, offset)
+                data = os.pread(self.shards.descriptor(shard), size, offset)
                 break
             except OSError as error:
-                self._forget(shard)
+                self.shards.forget(shard)
                 if attempt + 1 == ATTEMPTS:
-                    raise self._lost(path, error) from error
+                    raise self._lost(index.shard_path(image), error) from error
                 time.sleep(FIRST_WAIT_S * 2**attempt)
         if len(data) < size:
             raise BadData(
-                f"'{path}' shrank while it was read: {os.fstat(self._files[shard]).st_size} bytes, a photograph needs "
-                f"bytes {offset} to {offset + size}",
+                f"'{index.shard_path(image)}' shrank while it was read: "
+                f"{os.fstat(self.shards.descriptor(shard)).st_size} bytes, a photograph needs bytes {offset} to "
+                f"{offset + size}",
                 allowed=f"{self.index.shard_bytes[shard]} bytes, as dataset.json says",
                 change="bring the shard back, then resume from the last checkpoint",
             )
         return data
 
-    def _file(self, shard: int, path: Path) -> int:
-        if shard in self._files:
-            self._files.move_to_end(shard)
-        else:
-            self._files[shard] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            if len(self._files) > MAX_OPEN_SHARDS:
-                os.close(self._files.popitem(last=False)[1])
-        return self._files[shard]
-
-    def _forget(self, shard: int) -> None:
-        if shard in self._files:
-            os.close(self._files.pop(shard))
-
-    def _lost(self, path: Path, error: OSError) -> BadData | StorageFailure:
+    def _lost(self, path: Place, error: OSError) -> BadData | StorageFailure:
         if isinstance(error, FileNotFoundError):
             return BadData(
                 f"'{path}' vanished while it was in use",
@@ -145,11 +132,11 @@ class Reader:
         line = {
             "reason": self.bad[image],
             "image": image,
-            "product": int(self.index.product[image]),
-            "view": int(self.index.view[image]),
+            "product": self.index.product[image],
+            "view": self.index.view[image],
             "shard": self.index.shard_path(image).name,
-            "offset": int(self.index.offset[image]),
-            "size": int(self.index.size[image]),
+            "offset": self.index.offset[image],
+            "size": self.index.size[image],
             "epoch": epoch,
             "position": position,
         }

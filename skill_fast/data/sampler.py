@@ -31,19 +31,19 @@ class Sampler:
         if global_batch < 1 or window_shards < 1:
             raise BadUsage(f"global_batch {global_batch}, window_shards {window_shards}", allowed="1 or more of each")
         self.global_batch, self.seed, self.window_shards = global_batch, seed, window_shards
-        self._images = index.images_of(np.sort(products))
-        if len(self._images) == 0:
+        self._index = index
+        products = np.sort(products)
+        if len(products) == 0:
             raise BadUsage(f"no photograph of '{index.folder}' is selected", allowed="at least one")
-        shards, counts = np.unique(index.shard[self._images], return_counts=True)
-        self._shards = len(shards)
-        self._shard_ends = np.cumsum(counts)
+        self._products = products.astype(np.min_scalar_type(index.products))
+        self._lay_out_shards()
         self._window_images = lru_cache(maxsize=4)(self._shuffle_window)
         self._epoch_layout = lru_cache(maxsize=2)(self._shuffle_shards)
 
     @property
     def photographs(self) -> int:
         """Photographs in an epoch."""
-        return len(self._images)
+        return int(self._shard_ends[-1])
 
     @property
     def steps_per_epoch(self) -> int:
@@ -86,18 +86,52 @@ class Sampler:
             rows[chosen] = self._window_images(epoch, int(window))[positions[chosen] - start]
         return rows
 
+    def upcoming(self, epoch: int, positions: np.ndarray) -> tuple[list[int], list[int]]:
+        """Shards of the windows that ascending positions lie in, and those of the window after, in the epoch's order.
+
+        After an epoch's last window comes the first one of the next epoch.
+        """
+        _, window_ends = self._epoch_layout(epoch)
+        windows = np.unique(np.searchsorted(window_ends, positions % self.photographs, side="right"))
+        now = [shard for window in windows.tolist() for shard in self._shards_of(epoch, window)]
+        last = int(np.searchsorted(window_ends, positions[-1], side="right"))
+        if last + 1 < len(window_ends):
+            return now, self._shards_of(epoch, last + 1)
+        return now, self._shards_of(epoch + 1, 0)
+
+    def largest_window_bytes(self) -> int:
+        """The most that the shards of any window of any epoch can have together."""
+        return int(np.sort(self._index.shard_bytes[self._shards])[-self.window_shards :].sum())
+
+    def _lay_out_shards(self) -> None:
+        """Which shards hold selected products, where those lie in ``_products``, and how many photographs before."""
+        index = self._index
+        # Needles of the type that is searched: else numpy makes a wider copy of it first.
+        needles = index.first_of_shard[:].astype(index.first_image.values.dtype)
+        first_products = np.searchsorted(index.first_image.values, needles)
+        starts = np.searchsorted(self._products, first_products.astype(self._products.dtype))
+        ends = np.append(starts[1:], len(self._products))
+        self._shards = np.flatnonzero(ends > starts)
+        self._product_starts, self._product_ends = starts[self._shards], ends[self._shards]
+        counts = index.images_per_product.values[self._products]
+        self._shard_ends = np.cumsum(np.add.reduceat(counts, self._product_starts, dtype=np.int64))
+
+    def _shards_of(self, epoch: int, window: int) -> list[int]:
+        order, _ = self._epoch_layout(epoch)
+        return self._shards[order[window * self.window_shards : (window + 1) * self.window_shards]].tolist()
+
     def _shuffle_shards(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         """Shards in the epoch's order, and the position at which each window of them ends."""
         # Sorting raw words rather than Generator.permutation: numpy keeps the words stable between versions.
-        order = np.argsort(philox(self.seed, epoch, "shards").random_raw(self._shards), kind="stable")
+        order = np.argsort(philox(self.seed, epoch, "shards").random_raw(len(self._shards)), kind="stable")
         counts = np.diff(self._shard_ends, prepend=0)[order]
-        ends = np.cumsum(np.add.reduceat(counts, np.arange(0, self._shards, self.window_shards)))
+        ends = np.cumsum(np.add.reduceat(counts, np.arange(0, len(self._shards), self.window_shards)))
         return order, ends
 
     def _shuffle_window(self, epoch: int, window: int) -> np.ndarray:
         order, _ = self._epoch_layout(epoch)
         shards = order[window * self.window_shards : (window + 1) * self.window_shards]
-        parts = [self._images[self._shard_ends[s - 1] if s else 0 : self._shard_ends[s]] for s in shards]
-        images = np.concatenate(parts)
+        parts = [self._products[self._product_starts[s] : self._product_ends[s]] for s in shards]
+        images = self._index.images_of(np.concatenate(parts))
         keys = philox(self.seed, epoch, f"window/{window}").random_raw(len(images))
         return images[np.argsort(keys, kind="stable")]

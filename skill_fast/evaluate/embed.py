@@ -20,6 +20,7 @@ from torch import Tensor
 
 from skill_fast.data.evaluation import EvaluationLoader
 from skill_fast.data.index import CatalogueIndex, open_index
+from skill_fast.data.shard_cache import add_cache_options, cache_config
 from skill_fast.errors import BadUsage, NotFinite, exit_with
 from skill_fast.evaluate.products import SPLITS, choose_split, product_rows
 from skill_fast.evaluate.similarity import unit_rows
@@ -187,14 +188,15 @@ def _run(arguments: Sequence[str] | None) -> None:
         allow_abbrev=False, prog="skill-embed", description="Write embeddings of a data set as Parquet."
     )
     parser.add_argument("run", metavar="RUN", help="run folder with model.json and teacher.safetensors")
-    parser.add_argument("--data", required=True, metavar="DIR", help="folder of shards")
+    parser.add_argument("--data", required=True, metavar="DIR", help="folder of shards, or s3:// or gs:// address")
     parser.add_argument("--out", required=True, type=Path, metavar="FILE.parquet")
     parser.add_argument("--split", default="all", help=", ".join(SPLITS) + " (default: all)")
     parser.add_argument("--batch-size", type=int, default=BATCH_SIZE)
     parser.add_argument("--device", help="cpu, cuda or cuda:N (default: the GPU where there is one)")
+    add_cache_options(parser)
     options = parser.parse_args(arguments)
     _check(options.out, options.batch_size)
-    encoder, index = load_encoder(options.run), open_index(options.data)
+    encoder, index = load_encoder(options.run), open_index(options.data, cache_config(options))
     rows = index.images_of(product_rows(index, choose_split(index, options.split)))
     started = time.perf_counter()
     with progress_bar() as progress:

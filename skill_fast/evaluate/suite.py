@@ -19,7 +19,9 @@ import numpy as np
 import torch
 import yaml
 
+from shards.places import Place
 from skill_fast.data.index import CatalogueIndex, open_index
+from skill_fast.data.shard_cache import add_cache_options, cache_config
 from skill_fast.errors import BadData, BadUsage, exit_with
 from skill_fast.evaluate.baselines import BASELINES
 from skill_fast.evaluate.color import color_floor
@@ -51,7 +53,7 @@ NO_QUERY = {
 
 def evaluate(
     run_or_encoders: str | os.PathLike[str] | Mapping[str, Encoder],
-    data: str | os.PathLike[str] | CatalogueIndex,
+    data: str | Place | CatalogueIndex,
     tasks: Sequence[str] = TASKS,
     *,
     split: str | None = None,
@@ -69,7 +71,7 @@ def evaluate(
     """
     _check_tasks(tasks)
     encoders = run_or_encoders if isinstance(run_or_encoders, Mapping) else load_rows(run_or_encoders)
-    index = data if isinstance(data, CatalogueIndex) else open_index(Path(data))
+    index = data if isinstance(data, CatalogueIndex) else open_index(data)
     products = select_products(index, split)
     device = choose_device(str(device) if device is not None else None)
     started = time.perf_counter()
@@ -208,12 +210,14 @@ def _run(arguments: Sequence[str] | None) -> None:
         allow_abbrev=False, prog="skill-eval", description="Score a run beside its controls."
     )
     parser.add_argument("run", metavar="RUN", type=Path, help="run folder with model.json and teacher.safetensors")
-    parser.add_argument("--data", metavar="DIR", help="folder of shards (default: the one the run was trained on)")
+    help_data = "folder of shards, or s3:// or gs:// address (default: the one the run was trained on)"
+    parser.add_argument("--data", metavar="DIR", help=help_data)
     parser.add_argument("--tasks", default=",".join(TASKS), help="comma-separated: " + ", ".join(TASKS))
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the scores there too")
     parser.add_argument("--split", help=", ".join(SPLITS) + " (default: test where there is one, else all)")
     parser.add_argument("--batch-size", type=int, default=BATCH_SIZE)
     parser.add_argument("--device", help="cpu, cuda or cuda:N (default: the GPU where there is one)")
+    add_cache_options(parser)
     options = parser.parse_args(arguments)
     if options.batch_size < 1:
         raise BadUsage(f"--batch-size {options.batch_size}", allowed="1 or more", change="--batch-size")
@@ -222,12 +226,12 @@ def _run(arguments: Sequence[str] | None) -> None:
     tasks = [task.strip() for task in options.tasks.split(",") if task.strip()]
     _check_tasks(tasks)
     encoders = load_rows(options.run)
-    data = options.data or recorded_data(options.run)
+    index = open_index(options.data or recorded_data(options.run), cache_config(options))
     with progress_bar() as progress:
         line = progress.add_task("embedding", total=None)
         result = evaluate(
             encoders,
-            data,
+            index,
             tasks,
             split=options.split,
             batch_size=options.batch_size,

@@ -7,6 +7,7 @@ import os
 
 import pytest
 
+from skill_fast.data import open_shards
 from skill_fast.data import reader as reader_module
 from skill_fast.data.index import open_index
 from skill_fast.data.reader import Reader, SkipLimits
@@ -30,7 +31,7 @@ def test_bytes_are_those_of_the_photograph(index):
 
 
 def test_file_descriptors_are_kept_within_bounds(index, monkeypatch):
-    monkeypatch.setattr(reader_module, "MAX_OPEN_SHARDS", 2)
+    monkeypatch.setattr(open_shards, "MAX_OPEN", 2)
     before = len(os.listdir("/proc/self/fd"))
     reader = Reader(index)
     for image in (0, 30, 60, 79, 0, 30):
