@@ -39,9 +39,7 @@ class Selection:
         names = [name for name, _ in self.split]
         for name, share in self.split:
             if not _SPLIT_NAME.fullmatch(name) or names.count(name) > 1:
-                raise BadUsage(
-                    f"the split name {name!r} can not be used", allowed="letters, digits, - and _, each once"
-                )
+                raise BadUsage(f"the split name {name!r} is no good", allowed="letters, digits, - and _, no name twice")
             if not 0 < share <= 1:
                 raise BadUsage(f"the share of split '{name}' is {share}", allowed="more than 0, at most 1")
         total = math.fsum(share for _, share in self.split)

@@ -16,6 +16,9 @@ from shards.sources.rows import BadRow, shown
 from shards.sources.spool import Spool
 
 LABELS = ("product_type", "color", "pattern", "variant_group", "split")
+NAME = 4096
+"""Characters of a reject's texts: as long as a path can be."""
+_encoder = json.JSONEncoder(allow_nan=False, default=str)
 Locate: TypeAlias = "Callable[[str], Photograph | None]"
 """A photograph from what the catalogue calls it, or None where the catalogue's own index does not list it."""
 
@@ -69,9 +72,8 @@ class Gathering:
 
     def reject(self, product_id: Any, image_path: Any, reason: str, detail: str) -> None:
         """Take a photograph, or a row that should have named one, that can not be used."""
-        self._spool.add(
-            None, json.dumps(asdict(Reject(shown(product_id), shown(image_path), reason, shown(detail, 1000))))
-        )
+        told = Reject(shown(product_id, NAME), shown(image_path, NAME), reason, shown(detail, NAME))
+        self._spool.add(None, json.dumps(asdict(told)))
         self._images += 1
 
     def catalogue(self, source: Place, options: dict[str, Any] | None = None) -> Catalogue:
@@ -156,7 +158,7 @@ def _once(mentions: Iterable[Mention]) -> Iterator[tuple[Mention, str]]:
 def _dumped(mention: Mention) -> str:
     """The mention as JSON; raises BadRow for what a product's JSON in UTF-8 can not hold, naming the column."""
     try:
-        text = json.dumps(mention, allow_nan=False, default=str)
+        text = _encoder.encode(mention)
     except (ValueError, TypeError, RecursionError) as error:
         raise BadRow(f"{_faulty(mention.attributes)} can not be written as JSON: {error}") from error
     # Escapes of surrogates: most are halves of a pair, as of an emoji, and fine.
@@ -172,7 +174,7 @@ def _dumped(mention: Mention) -> str:
 def _faulty(attributes: dict[str, Any]) -> str:
     for name, value in attributes.items():
         try:
-            json.dumps(value, allow_nan=False, default=str)
+            _encoder.encode(value)
         except (ValueError, TypeError, RecursionError):
             return shown(name)
     return "the row"

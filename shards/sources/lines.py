@@ -7,7 +7,6 @@ import io
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import IO, Any
 
 from shards.errors import BadData
 from shards.places import Place
@@ -26,7 +25,7 @@ class Lines:
     UTF-8 is taken to be in another encoding as a whole and raises BadData.
     """
 
-    def __init__(self, file: IO[bytes], path: Place) -> None:
+    def __init__(self, file: io.BufferedIOBase, path: Place) -> None:
         self._file, self._path = file, path
         self.number = 0
         """Of the line given last; the first is 1."""
@@ -80,12 +79,14 @@ class Lines:
 @contextmanager
 def open_lines(path: Place) -> Iterator[Lines]:
     """The lines of ``path``; a name that ends in .gz is decompressed."""
+    opened: Any
     with path.open("rb") as opened:
-        file: Any = opened
         if path.name.endswith(".gz"):
-            file = gzip.GzipFile(fileobj=file)
-        # Files of object storage have a readline without a limit; a buffer around them has one.
-        yield Lines(io.BufferedReader(file, _BLOCK), path)
+            # A buffer around it would lose up to its own size of good lines before a damaged place.
+            yield Lines(gzip.GzipFile(fileobj=opened), path)
+        else:
+            # Files of object storage have a readline without a limit; a buffer around them has one.
+            yield Lines(io.BufferedReader(opened, _BLOCK), path)
 
 
 def numbered(lines: Lines) -> Iterator[tuple[int, str | BadRow]]:

@@ -21,6 +21,7 @@ from shards.sources.rows import MAX_FIELD_CHARACTERS, BadRow, check_image_path, 
 from shards.sources.tables import READERS, REQUIRED, Row
 
 NESTED = ("attributes", "other_attrs")
+_NO_ATTRIBUTES = frozenset(("", *REQUIRED, *LABELS))
 SUFFIXES = tuple(READERS)
 ALLOWED = ", ".join(SUFFIXES)
 NAMES = tuple(f"manifest{suffix}" for suffix in SUFFIXES)
@@ -74,6 +75,8 @@ def _mention(row: Row | BadRow, number: int) -> Mention:
 def _text(row: Row, name: str) -> str:
     """A cell as text: whole numbers are written out, empty cells are ""."""
     value = row.get(name)
+    if type(value) is str and len(value) <= MAX_FIELD_CHARACTERS:
+        return value.strip()
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     if isinstance(value, bytes):
@@ -95,16 +98,13 @@ def _bounded(name: str, text: str) -> str:
 def _attributes(row: Row) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in row.items():
-        if name in NESTED:
-            found |= _nested(name, value)
-        elif name and name not in REQUIRED and name not in LABELS and not _is_empty(value):
-            found[name] = _value(name, value)
+        if name in _NO_ATTRIBUTES or _is_empty(value):
+            continue
+        found |= _nested(name, value) if name in NESTED else {name: _value(name, value)}
     return found
 
 
 def _nested(name: str, value: Any) -> dict[str, Any]:
-    if _is_empty(value):
-        return {}
     if isinstance(value, str):
         try:
             value = parse_json(_bounded(name, value))

@@ -101,7 +101,7 @@ def check_image_path(path: str) -> None:
         try:
             place(path)
         except BadUsage as error:
-            raise BadRow(f"image_path: {error.came}, allowed: {error.allowed}") from error
+            raise BadRow(f"image_path: {shown(error.came)}, allowed: {error.allowed}") from error
 
 
 def _climbed(root: Place, path: str) -> Place:

@@ -1,0 +1,240 @@
+"""The five public catalogues: each quirk of their formats on a small tree, locally and in a store."""
+
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+from upath import UPath
+
+from shards.build import build
+from shards.errors import BadData
+from shards.rejects import Reject
+from shards.sources.catalogue import choose_format, open_catalogue
+from shards.sources.product import Product
+from tests.shards.sources.trees import ABO_IMAGES, HM_ARTICLES, MYNTRA_STYLES, TREES, put
+
+
+def read(root, format: str, **options) -> tuple[dict[str, Product], list[Reject]]:
+    catalogue = open_catalogue(root, format, **options)
+    entries = list(catalogue.entries)
+    assert entries == list(catalogue.entries), "can be gone through again"
+    rejects = [entry for entry in entries if isinstance(entry, Reject)]
+    products = [entry for entry in entries if isinstance(entry, Product)]
+    seen = sum(len(product.photographs) for product in products) + sum(r.reason != "duplicate_product" for r in rejects)
+    assert catalogue.images == seen
+    assert len({product.product_id for product in products}) == len(products)
+    return {product.product_id: product for product in products}, rejects
+
+
+def names(product: Product, root) -> list[str]:
+    return [path.relative_to(root).as_posix() for path in product.photographs]
+
+
+@pytest.fixture(params=TREES)
+def tree(request, tmp_path: Path) -> tuple[str, Path]:
+    return request.param, TREES[request.param](tmp_path / "tree")
+
+
+def test_a_tree_is_known_by_its_own_files(tree) -> None:
+    format, root = tree
+    assert choose_format(str(root)) == format
+    put(root, "manifest.csv", "product_id,image_path\n")
+    assert choose_format(str(root)) == "manifest", "what someone wrote for this purpose comes first"
+
+
+def test_it_reads_the_same_from_a_store(tree) -> None:
+    format, root = tree
+    remote = TREES[format](UPath(f"memory://{root.parent.name}-{format}"))
+    assert choose_format(remote) == format
+    (here, rejects), (there, rejects_there) = read(root, format), read(remote, format)
+    assert rejects == rejects_there and list(here) == list(there)
+    for product_id, product in here.items():
+        assert names(product, root) == [str(path).removeprefix(f"{remote}/") for path in there[product_id].photographs]
+        assert there[product_id].attributes == product.attributes
+
+
+def test_its_data_set_accounts_for_every_photograph(tree, tmp_path: Path) -> None:
+    format, root = tree
+    counts = build(root, tmp_path / "out", format=format, workers=1)["counts"]
+    assert counts["images_seen"] == counts["images_written"] + sum(counts["images_rejected"].values())
+    assert counts["images_seen"] == open_catalogue(root, format).images
+    assert counts["images_rejected"]["bad_row"] >= 1 and counts["images_written"] >= 2
+
+
+@pytest.mark.parametrize("format", TREES)
+def test_what_is_missing_is_named(format: str, tmp_path: Path) -> None:
+    (tmp_path / "1.jpg").touch()
+    with pytest.raises(BadData) as caught:
+        open_catalogue(tmp_path, format)
+    needed = {
+        "abo": ["images/metadata/images.csv.gz", "listings/metadata"],
+        "sop": ["Ebay_train.txt", "Ebay_test.txt"],
+        "inshop": ["list_eval_partition.txt", "list_color_cloth.txt", "list_bbox_inshop.txt"],
+        "hm": ["articles.csv", "images"],
+        "myntra": ["styles.csv", "images"],
+    }[format]
+    assert all(name in str(caught.value) for name in needed) and str(tmp_path) in str(caught.value)
+
+
+def test_abo(tmp_path: Path) -> None:
+    root = TREES["abo"](tmp_path)
+    products, rejects = read(root, "abo")
+    assert list(products) == ["B01", "B02", "B03"]
+    chair = products["B01"]
+    # Two marketplaces, one product: its photographs are united in order, an image that both name is there once.
+    assert names(chair, root) == [f"images/small/{name}" for name in ("81/81e2.jpg", "01/0101.jpg", "01/0104.jpg")]
+    # en_US, else en_*, else the first: each field by itself, over both listings.
+    assert (chair.product_type, chair.color, chair.pattern) == ("CHAIR", "Blue", "Solid")
+    assert chair.attributes == {
+        "brand": "Rivet",
+        "color_standardized": ["Blue", "Teal"],
+        "color_text": "Azure",
+        "domain_names": ["amazon.de", "amazon.com"],
+        "item_name": "Chair, Azure",
+        "model_year": 2019,
+        "node": "/Möbel/Stühle",
+    }
+    assert (chair.variant_group, chair.split) == ("", "train")
+    assert products["B02"].product_type == "CELLULAR_PHONE_CASE", "a plain string, as the README has it"
+    assert products["B03"] == Product("B03", ()), "any key may be missing"
+    found = [(reject.reason, reject.product_id, reject.image_path, reject.detail) for reject in rejects]
+    assert found[0][:3] == ("unknown_image", "B01", "gone") and "listings_0.json.gz line 1" in found[0][3]
+    assert found[1][0] == "bad_row" and "listings_0.json.gz line 4: no JSON object with an item_id" in found[1][3]
+    assert found[2][0] == "bad_row" and "listings_0.json.gz line 5: not JSON" in found[2][3]
+    assert len(found) == 3
+
+
+def test_abo_takes_the_originals_where_they_are(tmp_path: Path) -> None:
+    root = TREES["abo"](tmp_path)
+    (root / "images" / "original").mkdir()
+    products, _ = read(root, "abo")
+    assert names(products["B02"], root) == ["images/original/02/0202.jpg"]
+
+
+def test_abo_with_damaged_files(tmp_path: Path) -> None:
+    root = TREES["abo"](tmp_path)
+    listing = root / "listings" / "metadata" / "listings_f.json.gz"
+    lines = b'{"item_id": "B04", "main_image_id": "0202"}\n' * 20_000
+    listing.write_bytes(gzip.compress(lines)[:-40])
+    products, rejects = read(root, "abo")
+    assert list(products) == ["B01", "B02", "B03", "B04"]
+    assert "listings_f.json.gz line" in rejects[-1].detail and "damaged" in rejects[-1].detail
+    listing.write_bytes(b"no gzip at all")
+    _, rejects = read(root, "abo")
+    assert rejects[-1].detail.startswith("listings_f.json.gz line 1: the gzip file is damaged")
+    images = root / "images" / "metadata" / "images.csv.gz"
+    images.write_bytes(images.read_bytes()[:-9])
+    with pytest.raises(BadData, match=r"images\.csv\.gz' is a damaged gzip file"):
+        open_catalogue(root, "abo")
+    images.write_bytes(gzip.compress(ABO_IMAGES.replace("path", "file").encode()))
+    with pytest.raises(BadData, match="no column path"):
+        open_catalogue(root, "abo")
+
+
+def test_abo_never_leaves_its_tree(tmp_path: Path) -> None:
+    root = TREES["abo"](tmp_path)
+    wild = ABO_IMAGES.replace("81/81e2.jpg", "../../../etc/passwd").replace("02/0202.jpg", "/etc/passwd")
+    put(root, "images/metadata/images.csv.gz", gzip.compress(wild.encode()))
+    products, rejects = read(root, "abo")
+    assert not products["B02"].photographs and names(products["B01"], root)[0] == "images/small/01/0101.jpg"
+    assert {r.image_path for r in rejects if r.reason == "unknown_image"} == {"81e2", "0202", "gone"}
+
+
+def test_sop(tmp_path: Path) -> None:
+    root = TREES["sop"](tmp_path)
+    products, rejects = read(root, "sop")
+    labels = {i: (p.product_type, p.split, len(p.photographs)) for i, p in products.items()}
+    assert labels == {"1": ("bicycle", "train", 2), "2": ("coffee_maker", "train", 1), "11319": ("chair", "test", 1)}
+    assert names(products["1"], root)[0] == "bicycle_final/111085122871_0.JPG"
+    assert products["2"].attributes == {"super_class_id": 8}
+    assert [r.detail.split(":")[0] for r in rejects] == ["Ebay_train.txt line 5", "Ebay_train.txt line 6"]
+    assert "'../outside.JPG', allowed: a path within the catalogue" in rejects[1].detail
+    put(root, "Ebay_test.txt", "59552 11319 3 chair_final/361402130128_0.JPG\n")
+    with pytest.raises(BadData, match="image_id class_id super_class_id path"):
+        open_catalogue(root, "sop")
+
+
+def test_inshop(tmp_path: Path) -> None:
+    root = TREES["inshop"](tmp_path)
+    products, rejects = read(root, "inshop")
+    # The colourway is the number that the file's name begins with; an item's colourways are one variant group.
+    assert list(products) == ["id_00000002_02", "id_00000002_03", "id_00000007_01"]
+    assert [p.variant_group for p in products.values()] == ["id_00000002", "id_00000002", "id_00000007"]
+    assert [p.color for p in products.values()] == ["Light blue", "", "Heather grey"], "only lines that name a .jpg"
+    assert [p.split for p in products.values()] == ["train", "train", "test"]
+    assert [p.product_type for p in products.values()] == ["Dresses", "Dresses", "Tees_Tanks"]
+    assert names(products["id_00000002_03"], root) == ["Img/img/WOMEN/Dresses/id_00000002/03_1_front.jpg"]
+    assert products["id_00000007_01"].attributes == {
+        "gender": "MEN",
+        "photographs": {
+            "01_1_front.jpg": {"partition": "query", "pose": "front", "box": [55, 30, 190, 201]},
+            "01_7_additional.jpg": {"partition": "gallery", "pose": "additional"},
+        },
+    }
+    (reject,) = rejects
+    assert reject.detail.startswith("list_eval_partition.txt line 8: image_name is 'img/MEN/Tees_Tanks")
+
+
+def test_inshop_may_lie_flat_and_must_be_whole(tmp_path: Path) -> None:
+    nested = TREES["inshop"](tmp_path / "nested")
+    flat = tmp_path / "flat"
+    (nested / "Img").rename(flat)
+    for name in ("Eval/list_eval_partition.txt", "Anno/attributes/list_color_cloth.txt", "Anno/list_bbox_inshop.txt"):
+        put(flat, Path(name).name, (nested / name).read_bytes())
+    products, _ = read(flat, "inshop")
+    assert names(products["id_00000002_03"], flat) == ["img/WOMEN/Dresses/id_00000002/03_1_front.jpg"]
+    listing = flat / "list_eval_partition.txt"
+    listing.write_text("".join(listing.read_text().splitlines(keepends=True)[:-1]))
+    with pytest.raises(BadData, match="lists 5 photographs, its first line says 6"):
+        open_catalogue(flat, "inshop")
+
+
+def test_hm(tmp_path: Path) -> None:
+    root = TREES["hm"](tmp_path)
+    products, (reject,) = read(root, "hm")
+    # Ten digits: an id that was once read as a number has lost its zero.
+    assert list(products) == ["0108775015", "0108775044", "0110065001"]
+    black, white, lost = products.values()
+    assert names(lost, root) == ["images/011/0110065001.jpg"], "named even where the file is missing: the build says so"
+    assert black.variant_group == white.variant_group == "0108775"
+    assert (black.product_type, black.color, black.pattern) == ("Vest top", "Black", "Solid")
+    assert black.attributes == {
+        "prod_name": "Strap top",
+        "perceived_colour_master_name": "Black",
+        "index_name": "Ladieswear",
+        "detail_desc": 'Jersey top, with "narrow" straps.',
+    }
+    assert reject.detail == "articles.csv row 5: article_id is '12x', allowed: 10 digits" and reject.product_id == "12x"
+    put(root, "articles.csv", HM_ARTICLES.replace("colour_group_name", "color"))
+    with pytest.raises(BadData, match="no column colour_group_name"):
+        open_catalogue(root, "hm")
+
+
+def test_myntra(tmp_path: Path) -> None:
+    root = TREES["myntra"](tmp_path)
+    products, (reject,) = read(root, "myntra")
+    shirt, ring, jeans = products.values()
+    assert (shirt.product_id, shirt.product_type, shirt.color) == ("15970", "Shirts", "Navy Blue")
+    assert ring.attributes["productDisplayName"] == "Lucera Women Ring, Silver, Size 8", "its commas are not quoted"
+    assert ring.attributes["usage"] == "NA", "a text, not a missing value"
+    assert "season" not in jeans.attributes and jeans.attributes["year"] == "2012"
+    assert names(jeans, root) == ["images/39386.jpg"] and not jeans.photographs[0].exists()
+    assert (reject.product_id, reject.detail) == ("59263", "styles.csv line 5: 4 fields, allowed: 10 or more")
+    put(root, "styles.csv", MYNTRA_STYLES.replace("baseColour", "colour"))
+    with pytest.raises(BadData, match=r"styles\.csv' begins with"):
+        open_catalogue(root, "myntra")
+
+
+def test_a_lone_surrogate_is_a_bad_row(tmp_path: Path) -> None:
+    root = TREES["abo"](tmp_path)
+    listings = [{"item_id": "\ud800"}, {"item_id": ""}, {"item_id": "B09", "brand": [{"value": "\udfff"}]}]
+    lines = "".join(json.dumps(listing) + "\n" for listing in listings)
+    put(root, "listings/metadata/listings_f.json.gz", gzip.compress(lines.encode()))
+    products, rejects = read(root, "abo")
+    assert "B09" not in products
+    assert [r.detail.split(": ", 1)[1] for r in rejects[-3:]] == [
+        "product_id is no Unicode text: surrogates not allowed",
+        "product_id is empty",
+        "texts is no Unicode text: surrogates not allowed",
+    ]
