@@ -50,6 +50,25 @@ def schema_fault(found: pa.Schema, name: str) -> str:
     return f"columns: lacks {', '.join(lacking) or 'none'}; has {', '.join(wrong) or 'them in another order'}"
 
 
+class Cursor:
+    """Takes the rows of a table in runs, from the first on."""
+
+    def __init__(self, folder: Place, name: str) -> None:
+        self._parts = batches(folder, name)
+        self._part: pa.RecordBatch | None = None
+
+    def take(self, count: int) -> Iterator[pa.RecordBatch]:
+        """The next ``count`` rows, fewer at the end of the table; all of them are to be taken."""
+        while count > 0:
+            if self._part is None or not self._part.num_rows:
+                self._part = next(self._parts, None)
+                if self._part is None:
+                    return
+            part, self._part = self._part.slice(0, count), self._part.slice(count)
+            count -= part.num_rows
+            yield part
+
+
 def rows(folder: Place, name: str, first: int = 0, count: int | None = None) -> Iterator[dict[str, Any]]:
     """As ``batches``, a dict a row."""
     for batch in batches(folder, name, None, first, count):
@@ -70,15 +89,15 @@ def count_values(folder: Place, name: str, column: str) -> Counter[Any]:
     return counts
 
 
-def gather(folder: Place, name: str, columns: Sequence[str], wanted: np.ndarray) -> pa.Table:
-    """The given rows, ascending and each at most once, of some columns."""
+def gather(folder: Place, name: str, columns: Sequence[str] | None, wanted: np.ndarray) -> pa.Table:
+    """The given rows, ascending and each at most once, of some columns; None is all of them."""
     parts, place = [], 0
     for batch in batches(folder, name, columns):
         low, high = np.searchsorted(wanted, [place, place + batch.num_rows])
         if low < high:
             parts.append(batch.take(pa.array(wanted[low:high] - place)))
         place += batch.num_rows
-    schema = pa.schema([TABLES[name].field(column) for column in columns])
+    schema = pa.schema([TABLES[name].field(column) for column in columns or TABLES[name].names])
     return pa.Table.from_batches(parts, schema=schema)
 
 

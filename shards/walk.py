@@ -5,7 +5,6 @@ As a program it is a child of a full verification: a pickled ``Walk`` on stdin, 
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import pickle
@@ -16,7 +15,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from itertools import accumulate, islice
-from typing import Any, BinaryIO
+from typing import Any
 
 from PIL import Image
 
@@ -25,12 +24,11 @@ from shards.jpeg import read_header
 from shards.keys import key_of
 from shards.places import Place
 from shards.tables import rows
+from shards.tar_reading import LABELS, TarStream
 from shards.writer import BLOCK, Member, dali_index, header, member_names, padded
 
 MOST_FINDINGS = 100
 """Of one shard; a tar that is out of step with the tables would give some for every product."""
-LABELS = ("product_id", "product_type", "color", "pattern", "variant_group", "split")
-_READ_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -132,27 +130,6 @@ def _end(tar: TarStream, name: str, *, complete: bool) -> Iterator[Finding]:
     at, left = tar.place, tar.size - tar.place
     if left != wanted or tar.take(left).strip(b"\0"):
         yield Finding(name, f"end of the archive at byte {at}", f"{wanted} zeros", f"{left} bytes")
-
-
-class TarStream:
-    """Reads on and on, and keeps the sha256 of all that was read."""
-
-    def __init__(self, file: BinaryIO, size: int) -> None:
-        self.size, self.place = size, 0
-        self._file, self._sha256 = file, hashlib.sha256()
-
-    def take(self, size: int) -> bytes:
-        """The next ``size`` bytes, fewer at the end of the file."""
-        data = self._file.read(max(0, min(size, self.size - self.place)))
-        self._sha256.update(data)
-        self.place += len(data)
-        return data
-
-    def finish(self) -> str:
-        """Read the rest; the sha256 of the whole file."""
-        while self.take(_READ_BYTES):
-            pass
-        return self._sha256.hexdigest()
 
 
 class ExpectedProduct:
