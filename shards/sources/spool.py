@@ -19,6 +19,7 @@ from shards.errors import StorageFailure
 CACHE_KIB = 32_768
 """Pages that SQLite may hold; also the size of a sorted run."""
 BATCH = 4096
+_FULL = ("SQLITE_FULL", "SQLITE_CANTOPEN", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_GETTEMPPATH")
 _TABLES = """
 CREATE TABLE records (n INTEGER PRIMARY KEY, product BLOB NOT NULL, record TEXT NOT NULL);
 CREATE TABLE later (n INTEGER PRIMARY KEY, first INTEGER NOT NULL);
@@ -137,6 +138,8 @@ def _full_disk_named() -> Iterator[None]:
     try:
         yield
     except sqlite3.OperationalError as error:
+        if error.sqlite_errorname not in _FULL:
+            raise
         raise StorageFailure(
             f"the temporary folder can not hold the catalogue's rows: {error}",
             allowed="a folder with room for about 1.5 times the size of the rows",

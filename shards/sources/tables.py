@@ -93,7 +93,7 @@ def read_parquet(path: Place, check: Check) -> Rows:
                 for row in _rows(batch):
                     number += 1
                     yield number, row
-    except (pa.ArrowException, OSError) as error:
+    except (OSError, *_UNREADABLE) as error:
         raise BadData(f"'{path}' can not be read as Parquet: {error}", change="write it again") from error
 
 

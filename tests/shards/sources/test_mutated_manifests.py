@@ -1,0 +1,273 @@
+"""A8: manifests that nobody cleaned. Each is read to its end with rejects, or refused with the file's name."""
+
+from __future__ import annotations
+
+import io
+import json
+import random
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from shards.errors import BadData
+from shards.rejects import Reject
+from shards.sources.manifest import catalogue
+
+ROWS: list[dict] = [
+    {
+        "product_id": f"p{i // 2}",
+        "image_path": f"images/ä{i}.jpg",
+        "product_type": "dress",
+        "color": "red, dark",
+        "variant_group": f"g{i // 4}",
+        "split": "test" if i > 7 else "",
+        "price": f"{i}.50",
+        "attributes": json.dumps({"fit": 'the "slim" one', "sizes": [1, 2, {"x": None}]}),
+    }
+    for i in range(10)
+]
+VALUES = [
+    *(
+        "",
+        " ",
+        "NaN",
+        "nan",
+        "1e999",
+        "-1",
+        "a\0b",
+        "a\nb",
+        "a\r\nb",
+        '"',
+        '""',
+        '"a"b"',
+        "'",
+        ",",
+        ";",
+        "\t",
+        "\ufeff",
+    ),
+    *("é" * 9, "\U0001f600", "[" * 999, "{" * 999, '{"a":' * 99, "0" * 5000, "file:///etc", "/etc/passwd"),
+    *(
+        "../../etc/passwd",
+        "/etc/passwd",
+        "pipe:cat",
+        "http://x/y",
+        "file:///etc",
+        "s3://",
+        "s3://b",
+        "a::b",
+        "memory://x",
+    ),
+]
+HUGE = ["x" * (1 << 20), "x" * ((1 << 20) + 1)]
+TYPED = [None, True, 1, 1.5, float("nan"), float("inf"), -(2**70), [], {}, [1], {"a": float("nan")}, b"\xff", "\ud800"]
+LONG_LINE = """
+import resource, sys
+from pathlib import Path
+from shards.sources.manifest import catalogue
+
+def peak_mib():
+    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM")) / 1024
+
+before = peak_mib()
+entries = list(catalogue(Path(sys.argv[1])).entries)
+print(len(entries), peak_mib() - before, entries[1].detail)
+"""
+
+
+def as_csv(rows: list[dict], rng: random.Random) -> bytes:
+    def quoted(value: object) -> str:
+        text = str(value)
+        return '"' + text.replace('"', rng.choice(['""', '""', '""', '"'])) + '"' if rng.random() < 0.9 else text
+
+    header = [*rows[0]]
+    if rng.random() < 0.1:
+        header[rng.randrange(len(header))] = rng.choice([*header, "", "Product ID"])
+    lines = [",".join(header), *(",".join(quoted(row.get(name, "")) for name in rows[0]) for row in rows)]
+    if rng.random() < 0.2:
+        lines[rng.randrange(len(lines))] += rng.choice([",", ",x", "\r", '"', "\0"])
+    return "\n".join(lines).encode("utf-8", "surrogatepass")
+
+
+def as_json_lines(rows: list[dict], rng: random.Random) -> bytes:
+    lines = [json.dumps(row, default=repr, ensure_ascii=rng.random() < 0.5) for row in rows]
+    if rng.random() < 0.3:
+        lines[rng.randrange(len(lines))] = rng.choice(["[]", "1", "{", "null", '{"a": 1, "a": 2}', '{"a":' * 2000, ""])
+    return "\n".join(lines).encode("utf-8", "surrogatepass")
+
+
+def as_parquet(rows: list[dict], rng: random.Random) -> bytes:
+    columns = {}
+    for name in rows[0]:
+        values = [row.get(name) for row in rows]
+        try:
+            columns[name] = pa.array(values)
+        except (pa.ArrowException, ValueError, OverflowError, TypeError):
+            columns[name] = pa.array([repr(value) for value in values])
+    file = io.BytesIO()
+    pq.write_table(pa.table(columns), file, compression=rng.choice(["none", "zstd", "snappy"]))
+    return file.getvalue()
+
+
+KINDS: dict[str, Callable[[list[dict], random.Random], bytes]] = {
+    ".csv": as_csv,
+    ".jsonl": as_json_lines,
+    ".parquet": as_parquet,
+}
+
+
+def mutated_rows(rng: random.Random, suffix: str) -> list[dict]:
+    rows = [dict(row) for row in ROWS]
+    values = VALUES if suffix == ".csv" else [*VALUES, *TYPED]
+    for _ in range(rng.randint(0, 3)):
+        row = rng.choice(rows)
+        row[rng.choice(list(row))] = rng.choice(HUGE if rng.random() < 0.02 else values)
+    if rng.random() < 0.1:
+        gone = rng.choice(list(ROWS[0]))
+        rows = [{name: value for name, value in row.items() if name != gone} for row in rows]
+    return rows
+
+
+def mutated_bytes(content: bytes, rng: random.Random) -> bytes:
+    raw = bytearray(content)
+    change = rng.random()
+    if change < 0.1:
+        return content.decode("utf-8", "replace").encode(rng.choice(["utf-16", "latin1", "utf-8-sig"]), "replace")
+    if change < 0.2:
+        return bytes(raw[: rng.randrange(len(raw) + 1)])
+    for _ in range(rng.randint(1, 4) if change < 0.5 else 0):
+        raw[rng.randrange(len(raw))] = rng.randrange(256)
+    return bytes(raw)
+
+
+@pytest.mark.parametrize("suffix", KINDS)
+def test_two_thousand_mutated_manifests(tmp_path: Path, suffix: str) -> None:
+    """668 of each kind: products, rejects with a row number, or BadData; nothing else comes out."""
+    path = tmp_path / f"m{suffix}"
+    read = refused = rejected = 0
+    for seed in range(668):
+        rng = random.Random(seed)
+        path.write_bytes(mutated_bytes(KINDS[suffix](mutated_rows(rng, suffix), rng), rng))
+        try:
+            found = catalogue(path)
+            entries = list(found.entries)
+        except BadData as error:
+            assert str(path) in str(error), seed
+            refused += 1
+            continue
+        read += 1
+        rejects = [entry for entry in entries if isinstance(entry, Reject)]
+        rejected += len(rejects)
+        assert all(reject.reason == "bad_row" and reject.detail.startswith("row ") for reject in rejects), seed
+        photographs = sum(len(entry.photographs) for entry in entries if not isinstance(entry, Reject))
+        assert found.images == photographs + len(rejects), seed
+        for entry in entries:
+            named = [entry.product_id, entry.image_path] if isinstance(entry, Reject) else [entry.product_id]
+            assert all(text.isprintable() or text.encode("utf-8") for text in named), seed
+            if not isinstance(entry, Reject):
+                json.dumps([entry.attributes, entry.color], ensure_ascii=False, allow_nan=False).encode("utf-8")
+    # The mutations reach both ends: neither is nearly everything refused nor does nearly everything pass.
+    assert read > 200 and refused > 50 and rejected > 100, (read, refused, rejected)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
+def test_a_line_without_end_is_not_read_into_memory(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"m{suffix}"
+    header = "product_id,image_path\na,1.jpg\n" if suffix == ".csv" else '{"product_id": "a", "image_path": "1.jpg"}\n'
+    with path.open("w") as file:
+        file.write(header + "b,")
+        for _ in range(100):
+            file.write("x" * 2**20)
+        file.write("\n" + header.splitlines()[-1].replace("a", "c", 1))
+    run = subprocess.run([sys.executable, "-c", LONG_LINE, path], capture_output=True, text=True, check=True)
+    count, grown_mib, detail = run.stdout.split(" ", 2)
+    number = 3 if suffix == ".csv" else 2
+    assert (count, detail.strip()) == ("3", f"row {number}: a line of 104857603 bytes, allowed: 16777216")
+    # Of 100 MiB at most the 16 MiB that a line may have are held, read and joined.
+    assert float(grown_mib) < 70
+
+
+def test_a_file_of_another_encoding_is_refused_and_a_damaged_line_rejected(tmp_path: Path) -> None:
+    path = tmp_path / "m.csv"
+    lines = ["product_id,image_path", "ä,1.jpg", "b,2.jpg", "ö,3.jpg", "c,4.jpg"]
+    path.write_bytes("\n".join(lines).encode("latin1"))
+    with pytest.raises(BadData, match="is not UTF-8: byte 1 of line 2 is 0xe4"):
+        catalogue(path)
+    raw = "\n".join(lines).encode()
+    path.write_bytes(raw.replace("ö".encode(), b"\xf6"))
+    _, _, reject, _ = catalogue(path).entries
+    assert reject.detail == "row 4: not UTF-8: byte 1 of line 4 is 0xf6"
+    for encoding in ("utf-16", "utf-16-le"):
+        path.write_bytes("\n".join(lines).encode(encoding))
+        with pytest.raises(BadData):
+            catalogue(path)
+
+
+def test_an_open_quote_does_not_swallow_the_rows_behind_it(tmp_path: Path) -> None:
+    path = tmp_path / "m.csv"
+    path.write_text('product_id,note,image_path\na,x,1.jpg\nb,"open,2.jpg\nc,x,3.jpg\n')
+    product, reject = catalogue(path).entries
+    assert product.product_id == "a" and reject.detail == "row 3: unexpected end of data"
+    path.write_text('product_id,note,image_path\na,x,"1.jpg\nb,x,2.jpg"\nc,x,3.jpg\n')
+    reject, product = catalogue(path).entries
+    assert product.product_id == "c" and "row 2: image_path holds a line break" in reject.detail
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("product_id,image_path,color,color\na,1.jpg,x,y\n", "has the column 'color' more than once"),
+        ("product_id,product_id,image_path\na,b,1.jpg\n", "has the column 'product_id' more than once"),
+        ('product_id,"image_path\na,1.jpg\n', "the header of"),
+        ("x" * (17 << 20), "the header of"),
+    ],
+)
+def test_a_header_that_can_not_be_used(tmp_path: Path, content: str, said: str) -> None:
+    (tmp_path / "m.csv").write_text(content)
+    with pytest.raises(BadData, match=said):
+        catalogue(tmp_path / "m.csv")
+
+
+def test_columns_without_a_name_are_left_out(tmp_path: Path) -> None:
+    (tmp_path / "m.csv").write_text(",product_id,image_path,\n0,a,1.jpg,\n")
+    (product,) = catalogue(tmp_path / "m.csv").entries
+    assert product.product_id == "a" and not product.attributes
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('{"product_id": "p", "image_path": "x", "a": ' + "[" * 65 + "]" * 65 + "}", "nested deeper than 64"),
+        ('{"product_id": "p", "image_path": "x", "attributes": "{\\"a\\": 1, \\"a\\": 2}"}', "'a' is there twice"),
+        ('{"product_id": "p", "image_path": "x", "image_path": "y"}', "'image_path' is there twice"),
+        ('{"product_id": "p", "image_path": "x", "\\ud800": 1}', "no Unicode text"),
+        ('{"product_id": "p", "image_path": "x", "n": ' + "1" * 5000 + "}", "not JSON: Exceeds the limit"),
+        ('{"product_id": "p", "image_path": "x", "n": "' + "1" * (1 << 20) + '1"}', "n has 1048577 characters"),
+    ],
+)
+def test_json_has_limits(tmp_path: Path, line: str, said: str) -> None:
+    """D2: depth, size, keys that contradict each other."""
+    brackets = '{"product_id": "good", "image_path": "1.jpg", "note": "' + "[{" * 99 + '"}\n'
+    (tmp_path / "m.jsonl").write_text(brackets + line + "\n")
+    product, reject = catalogue(tmp_path / "m.jsonl").entries
+    assert product.product_id == "good" and said in reject.detail and reject.detail.startswith("row 2: ")
+
+
+def test_values_that_python_can_not_hold_cost_their_row_alone(tmp_path: Path) -> None:
+    ids, paths = pa.array(["a", "b", "c"]), pa.array(["1.jpg", "2.jpg", "3.jpg"])
+    far = pa.array([0, 10**15, 0], pa.timestamp("ms"))
+    offsets = pa.py_buffer(b"".join(n.to_bytes(4, "little") for n in (0, 1, 2, 3)))
+    broken = pa.Array.from_buffers(pa.string(), 3, [None, offsets, pa.py_buffer(b"x\xffz")])
+    table = pa.table(
+        {"product_id": ids, "image_path": paths, "made": far, "color": broken, "file": pa.array([b"\0"] * 3)}
+    )
+    pq.write_table(table, tmp_path / "m.parquet")
+    first, reject, last = catalogue(tmp_path / "m.parquet").entries
+    assert (first.product_id, last.product_id, first.color, last.color) == ("a", "c", "x", "z")
+    assert first.attributes == {"made": "1970-01-01 00:00:00"}, "columns of bytes are left out"
+    assert reject.detail.startswith("row 2: made can not be read")
