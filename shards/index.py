@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from shards.errors import BadData
-from shards.places import Place, is_remote, size_of
-from shards.writer import PARTIAL_SUFFIX, Shard
+from shards.new_file import NewFile, sync, write_new
+from shards.places import Place, reaching, size_of
+from shards.writer import Shard
 
 FORMAT, VERSION = "skill-shards", 1
 DATASET = "dataset.json"
@@ -73,62 +73,109 @@ ROW_GROUP = 65_536
 SHARD_NAME = re.compile(r"shard-\d{6,}\.tar")
 COUNTS = {"products", "images_seen", "images_written"}
 REASON_COUNTS = {"images_rejected", "products_rejected"}
+_READ_BYTES = 1 << 20
 _NO_SEAL = "0" * 64
 _SEAL_LINE = re.compile(rb'\n "sha256": "([0-9a-f]{64})"\n}\n\Z')
 
 
 class TableWriter:
-    """Appends rows to one table, in bounded memory; the file takes its name when it is complete."""
+    """Appends rows to one table, in bounded memory; the file takes its name when it is complete.
 
-    def __init__(self, folder: Path, name: str) -> None:
+    All row groups but the last have ``ROW_GROUP`` rows, so that the bytes depend on the rows alone.
+    """
+
+    def __init__(self, folder: Place, name: str) -> None:
         self.path, self.schema = folder / name, TABLES[name]
-        self._partial = folder / (name + PARTIAL_SUFFIX)
-        self._writer = pq.ParquetWriter(self._partial, self.schema, compression="zstd")
-        self._rows: list[Sequence[Any]] = []
         self.rows = 0
+        self._file = NewFile(self.path)
+        self._writer = pq.ParquetWriter(self._file, self.schema, compression="zstd")
+        self._rows: list[Sequence[Any]] = []
+        self._batches: list[pa.RecordBatch] = []
+        self._gathered = 0
+
+    @property
+    def line(self) -> dict[str, Any]:
+        """What dataset.json says of the finished table."""
+        return {"bytes": self._file.bytes, "sha256": self._file.sha256}
 
     def add(self, *row: Any) -> None:
         self._rows.append(row)
         self.rows += 1
         if len(self._rows) == ROW_GROUP:
-            self._flush()
+            self._gather_rows()
+
+    def add_batch(self, batch: pa.RecordBatch) -> None:
+        """Append many rows at once; the batch has the columns of the table."""
+        self._gather_rows()
+        self.rows += batch.num_rows
+        self._gather(batch)
 
     def close(self) -> None:
-        self._flush()
+        self._gather_rows()
+        self._write(self._gathered)
         self._writer.close()
-        sync(self._partial)
-        os.replace(self._partial, self.path)
+        self._file.commit()
 
     def abandon(self) -> None:
+        self._file.abandon()
         self._writer.close()
-        self._partial.unlink(missing_ok=True)
 
-    def _flush(self) -> None:
-        columns = list(zip(*self._rows, strict=True)) or [()] * len(self.schema)
-        arrays = [pa.array(column, type=field.type) for column, field in zip(columns, self.schema, strict=True)]
-        self._writer.write_table(pa.Table.from_arrays(arrays, schema=self.schema))
-        self._rows = []
+    def _gather_rows(self) -> None:
+        rows, self._rows = self._rows, []
+        if rows:
+            self._gather(batch_of(rows, self.schema))
+
+    def _gather(self, batch: pa.RecordBatch) -> None:
+        self._batches.append(batch)
+        self._gathered += batch.num_rows
+        while self._gathered >= ROW_GROUP:
+            self._write(ROW_GROUP)
+
+    def _write(self, rows: int) -> None:
+        # In one piece: a page ends where a piece does.
+        table = pa.Table.from_batches(self._batches, schema=self.schema).combine_chunks()
+        self._writer.write_table(table.slice(0, rows), row_group_size=ROW_GROUP)
+        self._batches = table.slice(rows).to_batches()
+        self._gathered -= rows
 
 
-def write_dataset(folder: Path, *, options: dict[str, Any], counts: dict[str, Any], shards: Sequence[Shard]) -> dict:
-    """Write dataset.json over finished shards and tables, atomically, and return it."""
+def batch_of(rows: Sequence[Sequence[Any]], schema: pa.Schema) -> pa.RecordBatch:
+    """Rows as columns."""
+    columns = zip(*rows, strict=True)
+    arrays = [pa.array(column, type=field.type) for column, field in zip(columns, schema, strict=True)]
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def write_dataset(
+    folder: Place,
+    *,
+    options: dict[str, Any],
+    counts: dict[str, Any],
+    shards: Sequence[Shard],
+    tables: dict[str, dict[str, Any]] | None = None,
+) -> dict[str, Any]:
+    """Write dataset.json over finished shards and tables, atomically, and return it.
+
+    tables: the ``line`` of each table; those that are not given are read once more.
+    """
+    lines = tables or {}
+    present = [name for name in TABLES if name not in LATER_TABLES or name in lines or size_of(folder / name)]
     dataset: dict[str, Any] = {
         "format": FORMAT,
         "version": VERSION,
         "options": options,
         "counts": counts,
         "shards": [asdict(shard) for shard in shards],
-        "tables": {
-            name: describe(folder / name) for name in TABLES if name not in LATER_TABLES or (folder / name).is_file()
-        },
+        "tables": {name: lines.get(name) or describe(folder / name) for name in present},
         "fingerprint": fingerprint([asdict(shard) for shard in shards]),
     }
-    partial = folder / (DATASET + PARTIAL_SUFFIX)
     sealed_text = sealed(dataset)
-    partial.write_bytes(sealed_text)
-    sync(partial)
-    os.replace(partial, folder / DATASET)
-    sync(folder)
+    if isinstance(folder, Path):
+        # What dataset.json names has its name on disk before dataset.json has.
+        sync(folder)
+    write_new(folder / DATASET, sealed_text)
+    if isinstance(folder, Path):
+        sync(folder)
     return json.loads(sealed_text)
 
 
@@ -156,24 +203,11 @@ def seal_fault(text: bytes) -> str:
 def read_dataset(folder: Place) -> dict[str, Any]:
     """dataset.json as a dict; raises BadData where there is none or it is not one of this format and version."""
     path = folder / DATASET
-    if not is_remote(folder) and not folder.is_dir():
-        raise BadData(
-            f"folder '{folder}' does not exist", allowed="a folder of shards", change="build one: skill-shards build"
-        )
     if size_of(path) is None:
-        if (folder / APPEND_FOLDER).is_dir():
-            raise BadData(
-                f"products are being appended to '{folder}', or that was interrupted",
-                allowed="a data set that nobody writes to",
-                change="wait for skill-shards append; if it is not running, start it again or run skill-shards repair",
-            )
-        raise BadData(
-            f"'{folder}' holds no {DATASET}",
-            allowed="a folder that skill-shards build has finished",
-            change="run the same build again: it starts over",
-        )
+        _say_what_lacks(folder)
     try:
-        dataset = json.loads(path.read_text(encoding="utf-8"))
+        with reaching(path):
+            dataset = json.loads(path.read_bytes())
     except ValueError as error:
         raise BadData(f"'{path}' is not JSON: {error}", change="build the shards again") from error
     found = (dataset.get("format"), dataset.get("version")) if isinstance(dataset, dict) else (None, None)
@@ -190,6 +224,24 @@ def read_dataset(folder: Place) -> dict[str, Any]:
             change="build the shards again",
         )
     return dataset
+
+
+def _say_what_lacks(folder: Place) -> NoReturn:
+    if isinstance(folder, Path) and not folder.is_dir():
+        raise BadData(
+            f"folder '{folder}' does not exist", allowed="a folder of shards", change="build one: skill-shards build"
+        )
+    if (folder / APPEND_FOLDER).is_dir():
+        raise BadData(
+            f"products are being appended to '{folder}', or that was interrupted",
+            allowed="a data set that nobody writes to",
+            change="wait for skill-shards append; if it is not running, start it again or run skill-shards repair",
+        )
+    raise BadData(
+        f"'{folder}' holds no {DATASET}",
+        allowed="a folder that skill-shards build has finished",
+        change="run the same build again: it goes on behind the last finished shard",
+    )
 
 
 def _faults(dataset: dict[str, Any]) -> list[str]:
@@ -245,19 +297,16 @@ def fingerprint(shards: Iterable[dict[str, Any]]) -> str:
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
-def describe(path: Path) -> dict[str, Any]:
-    return {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
+def describe(path: Place) -> dict[str, Any]:
+    size = size_of(path)
+    if size is None:
+        raise BadData(f"'{path}' does not exist", allowed=f"every table of the format: {', '.join(TABLES)}")
+    return {"bytes": size, "sha256": sha256_of(path)}
 
 
-def sha256_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def sync(path: Path) -> None:
-    """Have the file system write a file or a folder's names to disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def sha256_of(path: Place) -> str:
+    digest = hashlib.sha256()
+    with reaching(path), path.open("rb") as file:
+        while data := file.read(_READ_BYTES):
+            digest.update(data)
+    return digest.hexdigest()

@@ -5,23 +5,22 @@ A shard is written under a temporary name and renamed when it is complete and on
 
 from __future__ import annotations
 
-import hashlib
-import os
 import tarfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import BinaryIO
+from typing import NamedTuple
 
+from shards.new_file import PARTIAL_SUFFIX, NewFile
 from shards.normalize import Jpeg
+from shards.places import Place
 
+__all__ = ["PARTIAL_SUFFIX", "Member", "Shard", "ShardWriter", "dali_index", "header", "member_names", "padded"]
 BLOCK = tarfile.BLOCKSIZE
-PARTIAL_SUFFIX = ".partial"
+NAME_BYTES = 100
 
 
-@dataclass(frozen=True)
-class Member:
+class Member(NamedTuple):
     """Where a member's bytes lie within its shard."""
 
     name: str
@@ -42,17 +41,42 @@ class Shard:
     images: int
 
 
+def shard_name(number: int) -> str:
+    return f"shard-{number:06d}.tar"
+
+
+def index_name(shard: str) -> str:
+    """The name of a shard's index for DALI."""
+    return shard.removesuffix(".tar") + ".idx"
+
+
 def member_names(key: str, images: int) -> list[str]:
     """KEY.json, KEY.00.jpg, KEY.01.jpg ...; three digits from the hundredth on."""
     return [f"{key}.json", *(f"{key}.{view:02d}.jpg" for view in range(images))]
 
 
-def header(name: str, size: int) -> bytes:
-    """The 512 bytes of a ustar header with everything fixed but name and size."""
-    member = tarfile.TarInfo(name)
-    member.size, member.mode, member.mtime, member.uid, member.gid = size, 0o644, 0, 0, 0
+def _template() -> bytes:
+    member = tarfile.TarInfo("")
+    member.mode, member.mtime, member.uid, member.gid = 0o644, 0, 0, 0
     member.uname = member.gname = ""
     return member.tobuf(tarfile.USTAR_FORMAT, "ascii", "strict")
+
+
+_TEMPLATE = _template()
+_IDS, _MTIME, _REST = _TEMPLATE[NAME_BYTES:124], _TEMPLATE[135:148], _TEMPLATE[156:]
+_FIXED_SUM = sum(_IDS + _MTIME + b" " * 8 + _REST)
+
+
+def header(name: str, size: int) -> bytes:
+    """The 512 bytes of a ustar header with everything fixed but name and size.
+
+    name[100] mode uid gid | size[12] | mtime | checksum[8]: the sum of all bytes, its own as spaces | the rest
+    """
+    raw, digits = name.encode("ascii"), b"%011o" % size
+    if len(raw) > NAME_BYTES or len(digits) > 11:
+        raise ValueError(f"ustar has no room for the name {name!r} with {size} bytes")
+    checksum = b"%06o\0 " % (_FIXED_SUM + sum(raw) + sum(digits))
+    return b"".join((raw.ljust(NAME_BYTES, b"\0"), _IDS, digits, _MTIME, checksum, _REST))
 
 
 def padded(size: int) -> int:
@@ -61,20 +85,34 @@ def padded(size: int) -> int:
 
 def dali_index(samples: Sequence[Sequence[Member]]) -> bytes:
     """DALI's index v1.2 of one tar: a count, then a line a product with extension, offset, size and name a member."""
-    lines = [f"v1.2 {len(samples)}"]
-    for members in samples:
-        lines.append(" ".join(f"{m.name.partition('.')[2]} {m.offset} {m.size} {m.name}" for m in members))
-    return ("\n".join(lines) + "\n").encode("ascii")
+    return _index([_index_line(members) for members in samples])
+
+
+def _index(lines: Sequence[str]) -> bytes:
+    return "\n".join([f"v1.2 {len(lines)}", *lines, ""]).encode("ascii")
+
+
+def _index_line(members: Sequence[Member]) -> str:
+    return " ".join([f"{name.partition('.')[2]} {offset} {size} {name}" for name, offset, size, _ in members])
 
 
 class ShardWriter:
-    """Writes shards in order into ``folder``; ``max_bytes`` is kept unless one product alone is larger."""
+    """Writes shards in order into ``folder``; ``max_bytes`` is kept unless one product alone is larger.
 
-    def __init__(self, folder: Path, max_bytes: int) -> None:
+    first: number of the first shard. on_finished: is called with each shard when its tar and index are on disk, before
+    anything goes to the next one.
+    """
+
+    def __init__(
+        self, folder: Place, max_bytes: int, *, first: int = 0, on_finished: Callable[[Shard], None] | None = None
+    ) -> None:
         self.folder, self.max_bytes = folder, max_bytes
         self.finished: list[Shard] = []
-        self._file: BinaryIO | None = None
-        self._number = -1
+        self.bytes = 0
+        """Of all that was written, the open shard included."""
+        self._file: NewFile | None = None
+        self._number = first - 1
+        self.on_finished = on_finished
 
     @property
     def shard(self) -> int:
@@ -83,58 +121,62 @@ class ShardWriter:
 
     def add(self, key: str, meta: bytes, images: Sequence[Jpeg]) -> list[Member]:
         """Append one product and return its members, the JSON first."""
-        contents = [meta, *(image.data for image in images)]
-        size = sum(BLOCK + padded(len(content)) for content in contents)
-        if self._file is None or (self._products and self._offset + size + 2 * BLOCK > self.max_bytes):
+        contents = [meta, *[image.data for image in images]]
+        size = sum([BLOCK + padded(len(content)) for content in contents])
+        if self._file is None or (self._products and self._file.bytes + size + 2 * BLOCK > self.max_bytes):
             self._roll()
-        members = [
-            self._append(name, data) for name, data in zip(member_names(key, len(images)), contents, strict=True)
-        ]
-        self._samples.append(members)
+        assert self._file is not None
+        members: list[Member] = []
+        pieces: list[bytes] = []
+        offset = self._file.bytes
+        for name, data in zip(member_names(key, len(images)), contents, strict=True):
+            length = len(data)
+            members.append(Member(name, offset + BLOCK, length, zlib.crc32(data)))
+            pieces += (header(name, length), data, b"\0" * (-length % BLOCK))
+            offset += BLOCK + length + -length % BLOCK
+        self._file.write(b"".join(pieces))
+        self.bytes += size
+        self._index_lines.append(_index_line(members))
         self._products += 1
         self._images += len(images)
         return members
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        """Bytes of the open shard."""
+        assert self._file is not None
+        return self._file.read_at(offset, size)
 
     def close(self) -> None:
         """Finish the last shard."""
         if self._file is None:
             return
+        file = self._file
         # Two zero blocks end an archive; tar pads it to a whole record.
-        end = self._offset + 2 * BLOCK
-        self._write(b"\0" * (-(-end // tarfile.RECORDSIZE) * tarfile.RECORDSIZE - self._offset))
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
+        end = file.bytes + 2 * BLOCK
+        file.write(b"\0" * (-(-end // tarfile.RECORDSIZE) * tarfile.RECORDSIZE - file.bytes))
+        index = NewFile(self.folder / index_name(file.path.name))
+        try:
+            index.write(_index(self._index_lines))
+            index.commit()
+            file.commit()
+        except BaseException:
+            index.abandon()
+            raise
         self._file = None
-        name = f"shard-{self._number:06d}.tar"
-        os.replace(self.folder / (name + PARTIAL_SUFFIX), self.folder / name)
-        (self.folder / name).with_suffix(".idx").write_bytes(dali_index(self._samples))
-        self.finished.append(Shard(name, self._offset, self._sha256.hexdigest(), self._products, self._images))
+        shard = Shard(file.path.name, file.bytes, file.sha256, self._products, self._images)
+        self.finished.append(shard)
+        if self.on_finished is not None:
+            self.on_finished(shard)
 
     def abandon(self) -> None:
         """Drop the unfinished shard, after an error."""
         if self._file is not None:
-            self._file.close()
-            Path(self._file.name).unlink(missing_ok=True)
+            self._file.abandon()
             self._file = None
 
     def _roll(self) -> None:
         self.close()
         self._number += 1
-        self._file = (self.folder / f"shard-{self._number:06d}.tar{PARTIAL_SUFFIX}").open("wb", buffering=1 << 20)
-        self._sha256 = hashlib.sha256()
-        self._offset = self._products = self._images = 0
-        self._samples: list[list[Member]] = []
-
-    def _append(self, name: str, data: bytes) -> Member:
-        self._write(header(name, len(data)))
-        member = Member(name, self._offset, len(data), zlib.crc32(data))
-        self._write(data)
-        self._write(b"\0" * (padded(len(data)) - len(data)))
-        return member
-
-    def _write(self, data: bytes) -> None:
-        assert self._file is not None
-        self._file.write(data)
-        self._sha256.update(data)
-        self._offset += len(data)
+        self._file = NewFile(self.folder / shard_name(self._number))
+        self._products = self._images = 0
+        self._index_lines: list[str] = []

@@ -34,5 +34,5 @@ def catalogue(tmp_path: Path) -> Path:
 def dataset(catalogue: Path, tmp_path: Path) -> Path:
     """The catalogue as shards of one or two products each."""
     out = tmp_path / "dataset"
-    build(catalogue, out, shard_mib=0.01, workers=1)
+    build(catalogue, out, shard_mib=0.01, workers=0)
     return out
