@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import warnings
+from typing import Literal
 
 from PIL import Image, ImageFile
 
 from shards.claims import judge_claims, judge_size
 from shards.color import to_rgb
+from shards.jpeg import has_reduced_sizes
 from shards.rejects import Rejected
 
 DRAFT_RESERVE = 2
@@ -25,7 +27,17 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_CUT_SHORT = ("truncat", "unexpected end", "too short", "not enough", "buffer overrun")
+_CUT_SHORT = (
+    "truncat",
+    "unexpected end",
+    "not enough",
+    "requires a buffer of",
+    "reached eof",
+    "expected to read",
+    "incomplete checksum",
+    "chunk b''",
+    "no more images",
+)
 """What decoders say of a file that ends early."""
 
 
@@ -43,7 +55,7 @@ def decode(data: bytes, max_side: int, max_pixels: int) -> Image.Image:
             # The plugin itself, as Image.open would not tell what it found wrong.
             image = Image.OPEN[kind][0](io.BytesIO(data), "")
             judge_size(image.width, image.height, max_pixels)
-            return _pixels(image, max_side, max_pixels)
+            return _pixels(image, data, max_side, max_pixels)
         except Rejected:
             raise
         except Image.DecompressionBombError as error:
@@ -54,13 +66,15 @@ def decode(data: bytes, max_side: int, max_pixels: int) -> Image.Image:
             raise Rejected(_verdict(data, error), f"{type(error).__name__}: {error}") from error
 
 
-def _pixels(image: ImageFile.ImageFile, max_side: int, max_pixels: int) -> Image.Image:
+def _pixels(image: ImageFile.ImageFile, data: bytes, max_side: int, max_pixels: int) -> Image.Image:
     if image.format == "TIFF":
         tile_width, tile_height = (int(image.tag_v2.get(tag, 0)) for tag in _TILE)  # type: ignore[attr-defined]
         judge_size(tile_width, tile_height, max_pixels)
-    orientation = _orientation(image)
-    _reduce_while_decoding(image, max_side * DRAFT_RESERVE)
+    if image.format == "JPEG" and has_reduced_sizes(data):
+        _reduce_while_decoding(image, max_side * DRAFT_RESERVE)
     image.load()
+    # Only now: a PNG may have it behind the pixels, and of a TIFF Pillow itself has turned the pixels and said so.
+    orientation = _orientation(image)
     pixels = to_rgb(image)
     return pixels.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else pixels
 
@@ -87,7 +101,17 @@ def _verdict(data: bytes, error: Exception) -> str:
 
 
 def _ends_early(data: bytes) -> bool:
-    """Whether the file's own header promises more bytes than there are: WebP and BMP say how many."""
+    """Whether the file lacks the end that its own header promises; asked only of files that can not be decoded."""
     if data[:4] == b"RIFF":
         return int.from_bytes(data[4:8], "little") + 8 > len(data)
-    return data[:2] == b"BM" and int.from_bytes(data[2:6], "little") > len(data)
+    if data[:2] == b"BM":
+        return int.from_bytes(data[2:6], "little") > len(data)
+    if data[:4] in (b"II*\0", b"MM\0*"):
+        order: Literal["little", "big"] = "little" if data[:2] == b"II" else "big"
+        place = int.from_bytes(data[4:8], order)
+        # The directory of a page: how many entries, 12 bytes each, and the place of the next one.
+        return place + 2 + 12 * int.from_bytes(data[place : place + 2], order) + 4 > len(data)
+    if data[:4] == b"\x89PNG":
+        return b"IEND" not in data[-64:]
+    is_jpeg = data[:2] == b"\xff\xd8"
+    return (is_jpeg or data[4:8] == b"jP  " or data[:4] == b"\xff\x4f\xff\x51") and b"\xff\xd9" not in data

@@ -13,13 +13,15 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image, ImageCms
 
-from shards.trim import Box
+from shards.trim import Box, area
 
 COARSE = 128
 MARGIN = 0.05
 """Of the item's long side, kept around it."""
 LEAST, MOST = 0.08, 0.80
 """Of the frame's area: an item smaller or larger than this is not clear."""
+FULL = 0.85
+"""Of the frame's area: a box as large as this is not worth a cut; so what was cropped once is not cropped again."""
 _RIM = 0.05
 _CLUSTERS, _ROUNDS = 4, 8
 _SIDE_SHARE = 0.12
@@ -39,12 +41,13 @@ def item_box(image: Image.Image) -> Box:
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     left, right, top, bottom = columns[0], columns[-1] + 1, rows[0], rows[-1] + 1
     margin = MARGIN * max(right - left, bottom - top)
-    return (
+    box = (
         max(0, round((left - margin) * factor)),
         max(0, round((top - margin) * factor)),
         min(image.width, round((right + margin) * factor)),
         min(image.height, round((bottom + margin) * factor)),
     )
+    return whole if area(box) >= FULL * area(whole) else box
 
 
 def _lab(image: Image.Image) -> np.ndarray:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 BASELINE = 0xC0
+LOSSLESS = frozenset((0xC3, 0xC7, 0xCB, 0xCF))
 FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 JFIF, QUANTIZATION, HUFFMAN, COMMENT = 0xE0, 0xDB, 0xC4, 0xFE
 START_OF_SCAN, END_OF_IMAGE = 0xDA, 0xD9
@@ -70,6 +71,14 @@ def segments(data: bytes) -> Iterator[tuple[int, int, int]]:
         marker, length = data[place + 1], struct.unpack_from(">H", data, place + 2)[0]
         yield marker, place, length
         place += 2 + length
+
+
+def has_reduced_sizes(data: bytes) -> bool:
+    """Whether its decoder can leave out resolution: not where there are no blocks of frequencies, in lossless ones."""
+    try:
+        return read_header(data).frame not in LOSSLESS
+    except (ValueError, struct.error):
+        return False
 
 
 def count_scans(data: bytes, enough: int) -> int:

@@ -19,7 +19,8 @@ def perceptual_hash(image: Image.Image) -> int:
     grey = image as 32 x 32;  D = C @ grey @ C^T, C[k, n] = cos(pi k (2 n + 1) / 64), k < 8
     bit (u, v) = D[u, v] > median(D)
     """
-    grey = np.asarray(image.convert("L").resize((_SIDE, _SIDE), Image.Resampling.LANCZOS), np.float64)
+    small = image.convert("L").resize((_SIDE, _SIDE), Image.Resampling.LANCZOS, reducing_gap=3.0)
+    grey = np.asarray(small, np.float64)
     transform = _cosines()
     low = np.round(transform @ grey @ transform.T, _DIGITS)
     return int.from_bytes(np.packbits(low > np.median(low)).tobytes(), "big")

@@ -28,13 +28,19 @@ SURE_SHARE = 0.6
 """Of the rim that is plain ground, for shadows to be told from the item."""
 FAINT = 3.0
 """Levels from the ground at which something begins, on a ground without noise."""
-COLORED, DARK, SHARP = 16.0, 120.0, 6.0
+COLORED, DARK, SHARP = 16.0, 120.0, 8.0
 """Levels that a shadow does not reach: between the channels, below the ground, and at a sharp step."""
 SHARP_SHARE = 0.6
 """Of the change over six pixels of the copy, for a change over two to be a sharp step."""
 LEAST_ITEM = 0.35
 """Of the area of everything that differs from the ground: an item smaller than this is a print on a white shirt."""
+CLEAR = 10.0
+"""Levels below the ground that some of a shadow reaches: where all is fainter, it may be the rest of a white item."""
+SOLID, LEAST_SOLID = 25.0, 0.25
+"""Levels below the ground, and the share of the item's box that must reach them: else the item is white itself."""
 _RIM = 0.03
+_TAIL = 4
+"""Cells that are left to an encoder's ringing and soft outlines."""
 
 Box = tuple[int, int, int, int]
 """left, top, right, bottom; right and bottom are the first pixels outside."""
@@ -60,6 +66,20 @@ class _Ground:
         return NEAR_WHITE if level - NEAR_WHITE >= self.faint else level - max(6.0, self.faint)
 
 
+@dataclass(frozen=True)
+class _Cells:
+    """[H, W] bool each, over the cells of the coarse copy."""
+
+    something: np.ndarray
+    """Differs from the ground."""
+    item: np.ndarray
+    """The part of it that no soft shadow makes."""
+    clear: np.ndarray
+    """At least CLEAR levels below the ground."""
+    solid: np.ndarray
+    """Coloured, or at least SOLID levels below the ground."""
+
+
 def trim_box(image: Image.Image) -> Box:
     """The box of an RGB ``image`` without its near-white border, but for a margin of it; all of it where none is."""
     whole = (0, 0, image.width, image.height)
@@ -68,14 +88,13 @@ def trim_box(image: Image.Image) -> Box:
     ground = _ground(coarse)
     if ground is None:
         return whole
-    something, item = _cells(coarse, ground)
-    outer = _bounds(something)
+    cells = _cells(coarse, ground)
+    outer = _bounds(cells.something)
     if outer is None:
         return whole
-    inner = _bounds(item) if ground.share >= SURE_SHARE else outer
-    if inner is None or _area(inner) < LEAST_ITEM * _area(outer):
-        inner = outer
-    return _with_margin(_settle(image, inner, factor, ground.border), image.width, image.height)
+    inner = _bounds(cells.item) if ground.share >= SURE_SHARE else None
+    kept = inner if inner is not None and _told_apart(cells, inner, outer) else outer
+    return _with_margin(_settle(image, kept, factor, ground.border), image.width, image.height)
 
 
 def _ground(coarse: np.ndarray) -> _Ground | None:
@@ -97,14 +116,27 @@ def _is_near_white(pixels: np.ndarray) -> np.ndarray:
     return (lowest >= LEAST_GROUND) & (_highest(pixels) - lowest <= COLORED)
 
 
-def _cells(coarse: np.ndarray, ground: _Ground) -> tuple[np.ndarray, np.ndarray]:
-    """[H, W] bool twice: what differs from the ground, and the part of it that no soft shadow makes."""
+def _cells(coarse: np.ndarray, ground: _Ground) -> _Cells:
     depth = ground.color - coarse
     low, high = _lowest(depth), _highest(depth)
     something = high >= ground.faint
     grey = (depth[..., 0] + depth[..., 1] + depth[..., 2]) / 3
-    item = something & ((high - low >= COLORED) | (grey >= DARK) | _sharp(grey, max(SHARP, 6 * ground.noise)))
-    return _without_specks(something), _without_specks(item)
+    colored = high - low >= COLORED
+    item = something & (colored | (grey >= DARK) | _sharp(grey, max(SHARP, 6 * ground.noise)))
+    return _Cells(_without_specks(something), _without_specks(item), grey >= CLEAR, colored | (grey >= SOLID))
+
+
+def _told_apart(cells: _Cells, inner: Box, outer: Box) -> bool:
+    """Whether what lies between the two boxes is the shadow of what lies in ``inner``, rather than more of the item."""
+    if max(abs(i - o) for i, o in zip(inner, outer, strict=True)) <= _TAIL:
+        return True
+    left, top, right, bottom = inner
+    within = (slice(top, bottom), slice(left, right))
+    return (
+        area(inner) >= LEAST_ITEM * area(outer)
+        and float(cells.solid[within].mean()) >= LEAST_SOLID
+        and np.count_nonzero(cells.clear) > np.count_nonzero(cells.clear[within]) + _TAIL
+    )
 
 
 def _sharp(depth: np.ndarray, least: float) -> np.ndarray:
@@ -127,11 +159,11 @@ def _sharp(depth: np.ndarray, least: float) -> np.ndarray:
 
 
 def _without_specks(mask: np.ndarray) -> np.ndarray:
-    """Cells with at least two others within two cells of them."""
+    """Cells with at least four others within two cells of them."""
     padded = np.pad(mask, 2).astype(np.int8)
     rows = sum(padded[shift : shift + mask.shape[0]] for shift in range(5))
     around = sum(rows[:, shift : shift + mask.shape[1]] for shift in range(5))
-    return mask & (around >= 3)
+    return mask & (around >= 5)
 
 
 def _lowest(pixels: np.ndarray) -> np.ndarray:
@@ -150,7 +182,7 @@ def _bounds(mask: np.ndarray) -> Box | None:
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
-def _area(box: Box) -> int:
+def area(box: Box) -> int:
     return (box[2] - box[0]) * (box[3] - box[1])
 
 
@@ -158,7 +190,7 @@ def _settle(image: Image.Image, cells: Box, factor: int, border: float) -> Box:
     """The box in pixels: each side where the first row or column begins that is no border.
 
     A row or column belongs to the item when at least two of its pixels, and one in a thousand, are darker than the
-    border. It is looked for from a cell outside the coarse side to two cells within.
+    border. It is looked for from two cells outside the coarse side to two cells within.
     """
     left, top, right, bottom = (edge * factor for edge in cells)
     right, bottom = min(right, image.width), min(bottom, image.height)
@@ -174,10 +206,10 @@ def _settle(image: Image.Image, cells: Box, factor: int, border: float) -> Box:
         return start + int(hits[-1]) + 1 if last else start + int(hits[0])
 
     return (
-        first(left - factor, left + 2 * factor, image.width, True, False, left),
-        first(top - factor, top + 2 * factor, image.height, False, False, top),
-        first(right - 2 * factor, right + factor, image.width, True, True, right),
-        first(bottom - 2 * factor, bottom + factor, image.height, False, True, bottom),
+        first(left - 2 * factor, left + 2 * factor, image.width, True, False, left),
+        first(top - 2 * factor, top + 2 * factor, image.height, False, False, top),
+        first(right - 2 * factor, right + 2 * factor, image.width, True, True, right),
+        first(bottom - 2 * factor, bottom + 2 * factor, image.height, False, True, bottom),
     )
 
 
