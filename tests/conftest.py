@@ -43,7 +43,7 @@ def drawn(tmp_path_factory) -> Path:
 class Trainer:
     """train.py, started as a user would."""
 
-    def __init__(self, data: Path) -> None:
+    def __init__(self, data: Path | str) -> None:
         self.data = data
 
     def command(

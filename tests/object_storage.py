@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,13 +26,22 @@ class ObjectStorage:
 
     endpoint: str
     folder: Path
-    log: Path
+    process: subprocess.Popen
     url: str = "s3://bucket"
     """Where a test may write; the fixture ``s3`` gives each test a prefix of its own."""
 
     def local(self, url: str) -> Path:
         """The file or folder behind an address of this server."""
         return self.folder / url.removeprefix("s3://")
+
+    @contextmanager
+    def stuck(self) -> Iterator[None]:
+        """Connections are taken, and nothing is answered."""
+        os.kill(self.process.pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(self.process.pid, signal.SIGCONT)
 
     def environment(self) -> dict[str, str]:
         """What clients need; checksums only when required, since rclone's server does not know the newer ones."""
@@ -72,7 +83,7 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStorag
     root = tmp_path_factory.mktemp("object-storage")
     process, endpoint = serve(root / "served", root / "log")
     try:
-        yield ObjectStorage(endpoint, root / "served", root / "log")
+        yield ObjectStorage(endpoint, root / "served", process)
     finally:
         process.terminate()
         process.wait(timeout=10)
@@ -83,5 +94,6 @@ def s3(s3_server: ObjectStorage, monkeypatch: pytest.MonkeyPatch, request: pytes
     """The server, with the environment set by which clients in this process and its children find it."""
     for name, value in s3_server.environment().items():
         monkeypatch.setenv(name, value)
+    monkeypatch.delenv("AWS_PROFILE", raising=False)
     prefix = hashlib.sha256(request.node.nodeid.encode()).hexdigest()[:12]
     return replace(s3_server, url=f"s3://bucket/{prefix}")

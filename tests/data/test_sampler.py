@@ -77,3 +77,35 @@ def test_what_can_not_be_shared_is_refused(index):
         sampler.rank_positions(0, 2, 2)
     with pytest.raises(BadUsage, match="global_batch 0"):
         train_sampler(index, global_batch=0)
+
+
+@pytest.mark.parametrize("window_shards", [1, 2, 5])
+def test_upcoming_shards_are_those_of_this_window_and_the_next(index, window_shards):
+    sampler = train_sampler(index, global_batch=16, window_shards=window_shards)
+
+    def windows(epoch):
+        """The epoch's shards in the order of first use, cut into windows."""
+        shards = index.shard[sampler.images_at(epoch, np.arange(sampler.photographs))]
+        order = list(dict.fromkeys(shards.tolist()))
+        cut = [set(order[i : i + window_shards]) for i in range(0, len(order), window_shards)]
+        return cut, [next(i for i, window in enumerate(cut) if shard in window) for shard in shards.tolist()]
+
+    for epoch in (0, 1):
+        cut, window_at = windows(epoch)
+        following, _ = windows(epoch + 1)
+        for step in range(sampler.steps_per_epoch):
+            positions = sampler.rank_positions(step)
+            now, soon = sampler.upcoming(epoch, positions)
+            met = {window_at[p % sampler.photographs] for p in positions}
+            assert set(now) == set().union(*(cut[window] for window in met)) and len(now) == len(set(now))
+            over = positions[-1] >= sampler.photographs
+            last = len(cut) - 1 if over else window_at[positions[-1]]
+            assert set(soon) == ([*cut, following[0]][last + 1])
+
+
+def test_the_largest_window_is_that_of_the_largest_shards(index):
+    for window_shards in (1, 3, 100):
+        sampler = train_sampler(index, window_shards=window_shards)
+        shards = set(index.shard[index.images_of(index.select("train"))].tolist())
+        sizes = sorted((int(index.shard_bytes[shard]) for shard in shards), reverse=True)
+        assert sampler.largest_window_bytes() == sum(sizes[:window_shards])
