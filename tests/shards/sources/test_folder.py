@@ -1,14 +1,20 @@
 import os
+import re
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from upath import UPath
 
+from shards.build import build
 from shards.errors import BadData
+from shards.places import place
 from shards.rejects import Reject
-from shards.sources.folder import catalogue, natural_key
+from shards.sources.folder import catalogue, in_natural_order
 from shards.sources.product import Product
+from tests.shards.sources.trees import jpeg, put
 
 
 def touch(root: Path, *names: str) -> Path:
@@ -64,8 +70,89 @@ def test_a_name_that_is_no_text_is_written_out(tmp_path: Path) -> None:
     assert [entry.product_id for entry in catalogue(tmp_path).entries] == ["caf\\xe9"]
 
 
-@given(st.lists(st.text("ab019²٣ .", max_size=6)))
-def test_natural_order_is_an_order(names: list[str]) -> None:
-    once = sorted(names, key=natural_key)
-    assert sorted(reversed(names), key=natural_key) == once
-    assert sorted(["a10", "a2", "a"], key=natural_key) == ["a", "a2", "a10"]
+def by_value(name: str) -> tuple:
+    """The definition of natural order: texts and numbers in turn, numbers by value; ties by the name itself."""
+    parts = re.split("([0-9]+)", name)
+    return [int(part) if place % 2 else part.lower() for place, part in enumerate(parts)], name
+
+
+@given(st.lists(st.text("abAB019-²٣ .", max_size=8)))
+def test_natural_order_is_by_value(names: list[str]) -> None:
+    assert in_natural_order(list(reversed(names))) == sorted(names, key=by_value)
+    assert in_natural_order(["a10", "a2", "a", "A2", "a02"]) == ["a", "A2", "a02", "a2", "a10"]
+    assert in_natural_order(["1" * 5000, "2"]) == ["2", "1" * 5000], "longer than int() takes"
+
+
+def test_links_that_go_round_end(tmp_path: Path) -> None:
+    root = touch(tmp_path / "root", "p/1.jpg", "p/deep/2.jpg")
+    (root / "p" / "deep" / "round").symlink_to(root / "p")
+    (root / "q").symlink_to(root / "p")
+    entries = list(catalogue(root).entries)
+    products = [(e.product_id, len(e.photographs)) for e in entries if isinstance(e, Product)]
+    assert products == [("p", 1), ("q", 1)], "a product's folder may be a link"
+    assert [Path(e.image_path).name for e in entries if isinstance(e, Reject)] == ["2.jpg", "2.jpg"]
+
+
+NAMES = ("p10/1.jpg", "p9/b10.JPG", "p9/b9.png", "p9/notes.txt", "p9/.hidden.jpg", "shirt/s 1/ä.webp", ".git/x/1.jpg")
+LOOSE = ("a.jpg", "p9/deep/2.jpg", "shirt/s 1/deep/er/3.jpg", "t/loose.txt", "t/q/1.jpg")
+
+
+def test_a_bucket_is_read_like_a_folder_with_one_listing(tmp_path: Path, s3) -> None:
+    local = touch(tmp_path, *NAMES, *LOOSE)
+    touch(s3.local(s3.url), *NAMES, *LOOSE)
+    here, there = catalogue(local), catalogue(place(s3.url))
+
+    def told(found, root) -> list:
+        return [
+            (e.image_path.removeprefix(f"{root}/"), e.reason)
+            if isinstance(e, Reject)
+            else (e.product_id, e.product_type, [str(path).removeprefix(f"{root}/") for path in e.photographs])
+            for e in found.entries
+        ]
+
+    assert told(there, s3.url) == told(here, local) and there.images == here.images == 8
+    assert len(told(here, local)) == 7
+    with pytest.raises(BadData, match="does not exist"):
+        catalogue(place(f"{s3.url}/nowhere"))
+
+
+def test_a_listing_of_a_bucket_is_a_request_a_thousand_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    root = UPath("memory://listing")
+    for number in range(30):
+        (root / f"p{number}" / "1.jpg").write_bytes(b"x")
+    asked = []
+    for name in ("ls", "find", "info", "isdir", "isfile", "exists"):
+        plain = getattr(type(root.fs), name)
+        monkeypatch.setattr(type(root.fs), name, lambda *a, _n=name, _p=plain, **k: (asked.append(_n), _p(*a, **k))[1])
+    products = list(catalogue(root).entries)
+    assert len(products) == 30 and asked.count("find") == 1 and len(asked) < 20
+
+
+def test_a_folder_without_a_name_is_no_product() -> None:
+    root = UPath("memory://nameless")
+    for name in ("/nameless//1.jpg", "/nameless/t//2.jpg", "/nameless/p/3.jpg"):
+        root.fs.store[name] = type(root.fs).open(root.fs, "/nameless/p/3.jpg", "wb")
+        root.fs.store[name].close()
+    products = [entry for entry in catalogue(root).entries if isinstance(entry, Product)]
+    rejects = [entry for entry in catalogue(root).entries if isinstance(entry, Reject)]
+    assert [product.product_id for product in products] == ["p"]
+    assert [(r.reason, r.detail) for r in rejects] == [
+        ("outside_product", "lies in the root, beside the products"),
+        ("outside_product", "lies in a folder without a name"),
+    ]
+
+
+def test_products_of_0_1_2_and_100_photographs(tmp_path: Path) -> None:
+    """A6: none lost, none doubled, in order; without a photograph there is no product, and that is said."""
+    for count in (0, 1, 2, 100):
+        (tmp_path / "root" / f"p{count}").mkdir(parents=True)
+        for number in range(count):
+            put(tmp_path / "root", f"p{count}/{number}.jpg", jpeg(number))
+    counts = build(tmp_path / "root", tmp_path / "out", workers=1)["counts"]
+    assert counts["products_rejected"] == {"no_photographs": 1} and not counts["images_rejected"]
+    assert (counts["products"], counts["images_seen"], counts["images_written"]) == (3, 103, 103)
+    products = pq.read_table(tmp_path / "out" / "products.parquet").to_pylist()
+    assert [(row["product_id"], row["images"]) for row in products] == [("p1", 1), ("p2", 2), ("p100", 100)]
+    images = pq.read_table(tmp_path / "out" / "images.parquet", columns=["key", "view", "crc32"]).to_pylist()
+    assert [row["view"] for row in images if row["key"] == "p100"] == list(range(100))
+    assert len({row["crc32"] for row in images if row["key"] == "p100"}) == 100

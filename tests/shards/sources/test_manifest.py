@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from shards.errors import BadData
 from shards.rejects import Reject
+from shards.sources.catalogue import choose_format, open_catalogue
 from shards.sources.manifest import catalogue
 
 ROWS = [
@@ -132,3 +133,76 @@ def test_any_bytes_are_read_or_refused_by_name(tmp_path_factory, content: bytes)
             list(catalogue(folder / f"m{suffix}").entries)
         except BadData as error:
             assert str(folder) in str(error)
+
+
+def test_a_manifest_in_a_bucket(tmp_path: Path, s3) -> None:
+    """Relative paths lie beside it, also by way of ".."; others may be absolute, here or in storage."""
+    s3.local(s3.url).mkdir(parents=True)
+    rows = [
+        "i/1 ä.jpg",
+        "../up/2.jpg",
+        "s3://bucket/else/3.jpg",
+        "gs://other/4.jpg",
+        "/data/5.jpg",
+        "file:///data/6.jpg",
+    ]
+    listed = "".join(f"p{number % 2},{row}\n" for number, row in enumerate([*rows, "pipe:cat", "http://host/7.jpg"]))
+    s3.local(f"{s3.url}/list.csv").write_text("product_id,image_path\n" + listed, encoding="utf-8")
+    source = f"{s3.url}/list.csv"
+    assert choose_format(source) == "manifest"
+    found = open_catalogue(source, "manifest")
+    products = [entry for entry in found.entries if not isinstance(entry, Reject)]
+    rejects = [entry for entry in found.entries if isinstance(entry, Reject)]
+    assert [[str(path) for path in product.photographs] for product in products] == [
+        [f"{s3.url}/i/1 ä.jpg", "s3://bucket/else/3.jpg", "/data/5.jpg"],
+        ["s3://bucket/up/2.jpg", "gs://other/4.jpg", "/data/6.jpg"],
+    ]
+    assert [reject.detail.split(":")[0] for reject in rejects] == ["row 8", "row 9"] and found.images == 8
+    local = tmp_path / "list.csv"
+    local.write_text("product_id,image_path\np,s3://bucket/else/3.jpg\np,../4.jpg\n")
+    (product,) = catalogue(local).entries
+    assert [str(path) for path in product.photographs] == ["s3://bucket/else/3.jpg", str(tmp_path / "../4.jpg")]
+    with pytest.raises(BadData, match="does not exist"):
+        open_catalogue(f"{s3.url}/none.csv", "manifest")
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+def test_other_kinds_of_manifest_in_a_bucket(tmp_path: Path, s3, suffix: str) -> None:
+    s3.local(s3.url).mkdir(parents=True)
+    write(s3.local(s3.url), suffix, ROWS)
+    a, b = open_catalogue(f"{s3.url}/list{suffix}", "manifest").entries
+    assert [str(path) for path in a.photographs] == [f"{s3.url}/1.jpg", f"{s3.url}/3.jpg"] and b.product_id == "b"
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_any_text_is_an_id(tmp_path: Path, suffix: str) -> None:
+    """A5: what is not empty once blanks around it are gone is kept as it is."""
+    ids = [
+        "../x",
+        "/abs",
+        "a\0b",
+        "a\nb",
+        ".",
+        "..",
+        "é",
+        "e\u0301",
+        "A",
+        "a",
+        "x" * 10_000,
+        "a b",
+        "%41",
+        "\U0001f600",
+    ]
+    rows = [
+        {"product_id": text, "image_path": f"{number}.jpg"} for number, text in enumerate([*ids, "", " ", "\u3000"])
+    ]
+    products, rejects = split(write(tmp_path, suffix, rows))
+    assert [product.product_id for product in products] == ids
+    assert [reject.detail.split(": ")[1] for reject in rejects] == ["product_id is empty"] * 3
+
+
+@pytest.mark.parametrize("count", [1, 2, 100])
+def test_all_photographs_of_a_product_are_there(tmp_path: Path, count: int) -> None:
+    rows = [{"product_id": "p", "image_path": f"{number}.jpg"} for number in range(count)]
+    (product,), _ = split(write(tmp_path, ".csv", rows))
+    assert product.photographs == tuple(tmp_path / f"{number}.jpg" for number in range(count))

@@ -1,0 +1,150 @@
+"""Which products are taken: types, caps, and splits that hang on nothing but the product or its variant group."""
+
+import hashlib
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shards.errors import BadData, BadUsage
+from shards.rejects import Reject
+from shards.selection import Selection, parse_split, select, split_of
+from shards.sources.product import Catalogue, Product
+
+SPLIT = (("train", 0.8), ("val", 0.1), ("test", 0.1))
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=9)
+
+
+def product(
+    number: int, product_type: str = "", photographs: int = 1, group: str = "", split: str = "train"
+) -> Product:
+    names = tuple(Path(f"{number}-{view}.jpg") for view in range(photographs))
+    return Product(f"p{number}", names, product_type=product_type, variant_group=group)
+
+
+TYPED = [product(number, "dress" if number % 3 else "shirt", 1 + number % 4) for number in range(12)]
+BAD_ROW = Reject("", "x.jpg", "bad_row", "row 1")
+
+
+def test_without_a_choice_the_catalogue_is_the_same() -> None:
+    catalogue = Catalogue(TYPED, 30)
+    assert select(catalogue, Selection()) is catalogue and Selection().options() == {}
+
+
+def test_other_types_and_what_is_over_the_cap_become_rejects() -> None:
+    catalogue = Catalogue([BAD_ROW, *TYPED, Reject("p0", "", "duplicate_product", "")], 31, {"seed": 1}, {"note": 1})
+    found = select(catalogue, Selection(types=("dress",), cap_per_type=3))
+    entries = list(found.entries)
+    assert entries == list(found.entries), "can be gone through again"
+    kept = [entry for entry in entries if isinstance(entry, Product)]
+    assert kept == [TYPED[1], TYPED[2], TYPED[4]], "the first three, in the order of the catalogue"
+    reasons = Counter(entry.reason for entry in entries if isinstance(entry, Reject))
+    assert reasons == {"other_type": 4, "over_cap": 5, "bad_row": 1, "duplicate_product": 1}
+    assert [entry.product_id for entry in entries[1:-1]] == [entry.product_id for entry in TYPED], (
+        "nobody changed places"
+    )
+    # Exactly what will be seen: the photographs that are left, and the row that named none.
+    assert found.images == 1 + sum(len(entry.photographs) for entry in kept)
+    assert (found.options, found.notes) == ({"seed": 1}, {"note": 1})
+
+
+def test_a_cap_alone_holds_for_each_type() -> None:
+    entries = select(Catalogue(TYPED, 30), Selection(cap_per_type=2)).entries
+    kept = Counter(entry.product_type for entry in entries if isinstance(entry, Product))
+    assert kept == {"dress": 2, "shirt": 2}
+
+
+def test_a_type_that_no_product_has_is_refused_with_those_there_are() -> None:
+    with pytest.raises(BadData) as caught:
+        select(Catalogue([*TYPED, product(99)], 31), Selection(types=("shirt", "drees")))
+    text = str(caught.value)
+    assert "no product has the type 'drees'" in text and "dress (8), shirt (4), (none) (1)" in text
+    assert "did you mean dress?" in text
+
+
+def test_a_type_that_only_the_cap_leaves_out_is_there() -> None:
+    entries = list(select(Catalogue(TYPED, 30), Selection(types=("dress", "shirt"), cap_per_type=1)).entries)
+    assert sum(isinstance(entry, Product) for entry in entries) == 2
+
+
+def test_crop_to_item_names_types_or_all() -> None:
+    assert [Selection(crop_to_item=("dress",)).crops(name) for name in ("dress", "shirt")] == [True, False]
+    assert Selection(crop_to_item=("all",)).crops("")
+
+
+def test_options_say_what_was_chosen() -> None:
+    chosen = Selection(("dress",), 5, SPLIT, ("all",))
+    assert chosen.options() == {
+        "types": ["dress"],
+        "cap_per_type": 5,
+        "split": {"train": 0.8, "val": 0.1, "test": 0.1},
+        "crop_to_item": ["all"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("train", "no NAME=SHARE"),
+        ("train=x", "no NAME=SHARE"),
+        ("", "no NAME=SHARE"),
+        ("train=0.8,test=0.1", "add up to 0.9"),
+        ("train=0.8,train=0.2", "no name twice"),
+        ("train=1.2,test=-0.2", "share of split 'train' is 1.2"),
+        ("train=nan", "share of split 'train' is nan"),
+        ("=1", "letters, digits"),
+    ],
+)
+def test_a_split_that_is_none_is_bad_usage(text: str, said: str) -> None:
+    with pytest.raises(BadUsage) as caught:
+        parse_split(text)
+    assert said in str(caught.value)
+
+
+def test_a_split_as_the_command_line_writes_it() -> None:
+    assert parse_split("train=0.8, val=0.1,test=.1") == SPLIT
+    with pytest.raises(BadUsage, match="cap_per_type is 0"):
+        Selection(cap_per_type=0)
+
+
+@given(
+    st.lists(st.tuples(TEXTS, st.sampled_from(["", "", "g1", "g2"]) | TEXTS), unique_by=lambda row: row[0]),
+    st.randoms(),
+)
+def test_splits_hang_on_the_group_alone(rows: list[tuple[str, str]], random) -> None:
+    """Disjoint, the same in any order and any company, and no variant group in two of them."""
+    products = [Product(product_id, (), variant_group=group, split="old") for product_id, group in rows]
+
+    def assigned(some: list[Product]) -> dict[str, str]:
+        entries = select(Catalogue(some, 0), Selection(split=SPLIT)).entries
+        return {entry.product_id: entry.split for entry in entries}
+
+    found = assigned(products)
+    assert set(found) == {row[0] for row in rows} and set(found.values()) <= {"train", "val", "test"}
+    shuffled = random.sample(products, len(products))
+    assert assigned(shuffled) == found
+    assert assigned(shuffled[: len(shuffled) // 2]).items() <= found.items()
+    groups: dict[str, set[str]] = {}
+    for product_id, group in rows:
+        if group:
+            groups.setdefault(group, set()).add(found[product_id])
+    assert all(len(splits) == 1 for splits in groups.values())
+
+
+def test_the_definition_of_a_split() -> None:
+    """u = first 8 bytes of sha256 / 2^64 against 0.8 and 0.9, with integers in place of floats."""
+    for number in range(2_000):
+        text = f"p{number}"
+        tenths = 10 * int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") // 2**64
+        expected = "train" if tenths < 8 else "val" if tenths < 9 else "test"
+        assert split_of(product(number), SPLIT) == split_of(product(-1, group=text), SPLIT) == expected
+
+
+@pytest.mark.parametrize("count", [2_000, 20_000])
+def test_shares_are_met_within_four_sigma(count: int) -> None:
+    found = Counter(split_of(product(number), SPLIT) for number in range(count))
+    for name, share in SPLIT:
+        sigma = (count * share * (1 - share)) ** 0.5
+        assert abs(found[name] - count * share) < 4 * sigma, (name, found)
