@@ -32,6 +32,7 @@ from shards.places import Place, place
 from shards.resume import Identity, already_finished, begin, prepare
 from shards.selection import Selection, select
 from shards.sources.catalogue import choose_format, open_catalogue
+from shards.sources.product import Catalogue
 from shards.stopping import stoppable
 
 __all__ = ["OWN_NAMES", "Progress", "build", "default_workers", "product_json"]
@@ -83,6 +84,7 @@ def build(
     engine: str = "local",
     ray_address: str | None = None,
     overwrite: bool = False,
+    narrow: Callable[[Catalogue], Catalogue] | None = None,
     progress: Callable[[Progress], None] | None = None,
     **demo_options: int,
 ) -> dict[str, Any]:
@@ -93,6 +95,7 @@ def build(
     crop_to_item: product types, or "all"; drop_duplicates: of "near" and "exact"; selection: see there.
     workers: processes, by default one a CPU; 0 decodes in this process, without protection. engine: "local" or "ray".
     overwrite: take an ``out`` that holds a finished data set or foreign files; only a build's own files are replaced.
+    narrow: leaves out entries of the catalogue before anything is opened or counted, for ``append``.
     demo_options: designs, photo_side, seed.
 
     The same source and options give the same bytes, whatever engine and workers, and however often it was interrupted:
@@ -115,6 +118,7 @@ def build(
     prepare(output, overwrite)
     taken = format or choose_format(source)
     catalogue = select(open_catalogue(source, taken, on_duplicate=on_duplicate, **demo_options), order.selection)
+    catalogue = narrow(catalogue) if narrow is not None else catalogue
     identity = Identity(str(source), order.options(taken, catalogue.options))
     done = Progress(images_total=catalogue.images)
     with ExitStack() as stack:

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from shards.build import Progress
+from shards.counting import Progress
 
 LOG_EVERY_S = 30.0
 COPY_EVERY_S = 0.1
@@ -44,7 +44,8 @@ class ProgressLine:
         self.last = done
         if self._clock() - self._shown_at >= COPY_EVERY_S:
             # The line is drawn by another thread, while the build goes on counting.
-            self._shown, self._shown_at = replace(done, rejected=done.rejected.copy()), self._clock()
+            self._shown = replace(done, rejected=done.rejected.copy(), duplicates=done.duplicates.copy())
+            self._shown_at = self._clock()
 
     def line(self) -> str:
         """Images done of all, images/s, MB/s read and written, rejects by reason, duplicates, time left."""
@@ -90,7 +91,7 @@ def progress_text(done: Progress, seconds: float) -> str:
     if done.rejected:
         parts.append(f"{done.rejected.total():,} rejected: {_top(done)}")
     if done.duplicates:
-        parts.append(f"{done.duplicates:,} duplicates")
+        parts.append(f"{done.duplicates.total():,} duplicates")
     if fresh and done.images_total > done.images_seen:
         parts.append(f"{duration((done.images_total - done.images_seen) / rate)} left")
     return " · ".join(parts)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow.compute as pc
 
-from shards.build import Progress
+from shards.counting import Progress
 from shards.index import read_dataset
 from shards.places import Place
 from shards.rejects import BY_CHOICE
@@ -94,7 +94,8 @@ def build_lines(folder: Place, dataset: dict[str, Any], done: Progress, seconds:
         word = "left out" if reason in BY_CHOICE else "rejected"
         yield f"  {word} {count:>6,}  {reason:<18} {done.examples.get(reason, '')}".rstrip()
     if done.duplicates:
-        yield f"  look like others and were kept: {_number(done.duplicates, 'image')}; {folder / 'duplicates.parquet'}"
+        kinds = ", ".join(f"{count:,} {kind}" for kind, count in done.duplicates.items())
+        yield f"  look like others and were kept: {kinds}; listed in {folder / 'duplicates.parquet'}"
     if rejected:
         yield f"  all of them, with details: {folder / 'rejected.parquet'}"
 

@@ -74,7 +74,8 @@ def stored_products(tar: TarStream, name: str) -> Iterator[StoredProduct]:
         if extension != "json":
             raise _damaged(name, following[0].offset - BLOCK, f"'{following[0].name}', expected a product's JSON")
         member, meta = following
-        members, images = [member], []
+        members: list[Member] = [member]
+        images: list[bytes] = []
         while (following := _next(tar, name)) is not None and following[0].name == f"{key}.{len(images):02d}.jpg":
             members.append(following[0])
             images.append(following[1])

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
-from shards.build import OWN_NAMES
-from shards.index import DATASET, TABLES, fingerprint, read_dataset, seal_fault
-from shards.places import Place, entries
+from shards.arrival import ARRIVAL
+from shards.index import APPEND_FOLDER, DATASET, TABLES, fingerprint, read_dataset, seal_fault, sha256_of
+from shards.output import GONE, JOURNAL, OWN_NAMES
+from shards.places import Place, entries, size_of
 from shards.table_checks import check_content, check_readable
 from shards.walk import Finding, Walk, walked
 from shards.walkers import walked_in_children
+from shards.writer import index_name, shard_name
 
 __all__ = ["Finding", "Report", "verify"]
 ALONE_BYTES = 64 << 20
 """Up to here child processes take longer to start than they save."""
 BLOCKS_A_WORKER = 4
-_READ_BYTES = 1 << 20
 
 
 @dataclass
@@ -68,11 +68,6 @@ def verify(
     return Report(findings, checked)
 
 
-def index_name(shard: str) -> str:
-    """The name of a shard's index for DALI."""
-    return shard.removesuffix(".tar") + ".idx"
-
-
 def _sizes(folder: Place, dataset: dict[str, Any]) -> Iterator[Finding]:
     described = {shard["name"]: shard for shard in dataset["shards"]} | dataset["tables"]
     found = entries(folder)
@@ -87,6 +82,10 @@ def _sizes(folder: Place, dataset: dict[str, Any]) -> Iterator[Finding]:
     own = {name for name in found if OWN_NAMES.fullmatch(name)}
     for name in sorted(own - described.keys() - indices - {DATASET}):
         yield Finding(name, "file", f"nothing: {DATASET} does not list it", "a file")
+    for name in sorted({JOURNAL, GONE} & found.keys()):
+        yield Finding(name, "folder", "nothing: the build has finished", "its journal")
+    if APPEND_FOLDER in found and size_of(folder / APPEND_FOLDER / ARRIVAL) is not None:
+        yield Finding(APPEND_FOLDER, "folder", "nothing", "an append that was interrupted on its arrival")
 
 
 def _sums(folder: Place, dataset: dict[str, Any]) -> Iterator[Finding]:
@@ -96,7 +95,7 @@ def _sums(folder: Place, dataset: dict[str, Any]) -> Iterator[Finding]:
     shards, counts = dataset["shards"], dataset["counts"]
     if (found := fingerprint(shards)) != dataset["fingerprint"]:
         yield Finding(DATASET, "fingerprint of the shard lines", dataset["fingerprint"], found)
-    names = [f"shard-{number:06d}.tar" for number in range(len(shards))]
+    names = list(map(shard_name, range(len(shards))))
     if (listed := [shard["name"] for shard in shards]) != names:
         first = next(number for number, name in enumerate(listed) if name != names[number])
         yield Finding(DATASET, f"name of shard {first}", names[first], listed[first])
@@ -115,14 +114,6 @@ def _table_sums(folder: Place, dataset: dict[str, Any], before: list[Finding]) -
     for name, line in dataset["tables"].items():
         if name not in known and (found := sha256_of(folder / name)) != line["sha256"]:
             yield Finding(name, "sha256", line["sha256"], found)
-
-
-def sha256_of(path: Place) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while data := file.read(_READ_BYTES):
-            digest.update(data)
-    return digest.hexdigest()
 
 
 def _shards(

@@ -9,7 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from shards.build import Progress, build
+from shards.build import build
+from shards.counting import Progress
 from shards.errors import BadData
 from shards.index import TABLES, read_dataset
 from shards.summary import build_lines, summarize, summary_lines

@@ -1,0 +1,226 @@
+"""Several data sets -> one: their tars byte for byte under new numbers, their tables one behind the other.
+
+for each source, for each of its shards:
+    no product of it is in two sources: the tar and its index are copied, held against the sha256 while they pass
+    else: its products are written anew, without those that an earlier source had, or with what later ones add
+dataset.json is written last: a folder without it is no data set.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from shards.errors import BadData, BadUsage
+from shards.index import DATASET, LATER_TABLES, TABLES, TableWriter, read_dataset, write_dataset
+from shards.merge_repeats import Repeats, find_repeats
+from shards.merge_write import copy_shard, moved_duplicates, write_shard
+from shards.output import OWN_FOLDERS, OWN_NAMES, open_output
+from shards.parts import IDENTITY
+from shards.places import Place
+from shards.rejects import IMAGE_REASONS, PRODUCT_REASONS
+from shards.tables import Cursor, batches
+from shards.verify import verify
+from shards.writer import Shard
+
+PIXEL_OPTIONS: dict[str, Any] = {"preprocess": None, "max_side": None, "jpeg_quality": None, "crop_to_item": []}
+"""What decides how a photograph is stored, with its value in data sets from before the option."""
+ON_DUPLICATE = ("error", "first", "merge")
+
+
+def merge(
+    out: Place,
+    sources: Sequence[Place],
+    *,
+    on_duplicate: str = "error",
+    overwrite: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Any]:
+    """Write the data sets ``sources`` as one to ``out`` and return its dataset.json.
+
+    on_duplicate: what to do with a product id that two sources have: "error"; "first", the later product is left out
+    and counts as `duplicate_product`; or "merge", its photographs follow those of the first, whose labels win where
+    they are not empty. overwrite: take an ``out`` that holds a finished data set. progress: (bytes, bytes in all).
+
+    The order is that of the sources. Photographs of two sources are not compared with each other. Memory does not grow
+    but by 8 bytes a product, and with the products that are in two sources. After an interruption the same call starts
+    over. Raises BadUsage where the options of the sources differ, BadData where one is damaged or, with "error", where
+    they share a product.
+    """
+    if on_duplicate not in ON_DUPLICATE:
+        raise BadUsage(f"unknown on_duplicate {on_duplicate!r}", allowed=", ".join(ON_DUPLICATE))
+    if not sources or any(str(out) == str(source) for source in sources):
+        raise BadUsage("a merge needs one source or more, and another place to write to", change="name a new folder")
+    datasets = [_opened(source) for source in sources]
+    options = merged_options(sources, datasets)
+    repeats = find_repeats(sources, datasets, on_duplicate)
+    with ExitStack() as stack:
+        stack.enter_context(_cleared(out, overwrite))
+        merged = _Merged(out, _tables(datasets), stack)
+        total, done = sum(shard["bytes"] for dataset in datasets for shard in dataset["shards"]), 0
+        for number, (source, dataset) in enumerate(zip(sources, datasets, strict=True)):
+            cursors = {name: Cursor(source, name) for name in ("products.parquet", "images.parquet")}
+            for line in dataset["shards"]:
+                merged.add(source, line, cursors, repeats)
+                done += line["bytes"]
+                if progress is not None:
+                    progress(done, total)
+            merged.add_rejected(source, repeats, number)
+        merged.add_duplicates(sources, repeats)
+        return merged.finish(options, _counts(datasets, merged.shards, repeats))
+
+
+@contextmanager
+def _cleared(out: Place, overwrite: bool) -> Iterator[None]:
+    """Hold the place ``out``, without what an interrupted merge left there; no build may go on in it."""
+    output = open_output(out)
+    found = output.sizes()
+    foreign = sorted(name for name in found if not OWN_NAMES.fullmatch(name) and name not in OWN_FOLDERS)
+    held = "a finished data set" if DATASET in found else ""
+    held = held or ("an unfinished build" if IDENTITY in output.journal_sizes() else "")
+    held = held or (f"other things: {', '.join(foreign[:5])}" if foreign else "")
+    if held and not overwrite:
+        raise BadUsage(
+            f"'{out}' holds {held}",
+            allowed="a place that is empty, does not exist yet or was left by an interrupted merge",
+            change="take another one, or pass --overwrite: it replaces shards and tables and leaves other files alone",
+        )
+    output.take()
+    try:
+        # dataset.json first: at no instant does it describe files that are gone.
+        output.remove(sorted((name for name in found if OWN_NAMES.fullmatch(name)), key=lambda name: name != DATASET))
+        output.remove_append()
+        yield
+        output.remove_journal()
+    finally:
+        output.release()
+
+
+def _opened(source: Place) -> dict[str, Any]:
+    """dataset.json of a source whose files have the sizes that it names."""
+    if findings := verify(source).findings:
+        raise BadData(
+            f"'{source}' is damaged: {findings[0]}" + (f" and {len(findings) - 1} more" if findings[1:] else ""),
+            allowed="data sets without findings",
+            change="skill-shards verify names all of them; skill-shards repair mends what can be derived",
+        )
+    return read_dataset(source)
+
+
+def merged_options(sources: Sequence[Place], datasets: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What all sources agree in; raises BadUsage where they differ in an option that decides pixels."""
+    all_options = [dataset["options"] for dataset in datasets]
+    for name, before in PIXEL_OPTIONS.items():
+        for source, options in zip(sources[1:], all_options[1:], strict=True):
+            first, other = all_options[0].get(name, before), options.get(name, before)
+            if first != other:
+                raise BadUsage(
+                    f"'{sources[0]}' was built with {name} {first}, '{source}' with {other}",
+                    allowed="data sets whose photographs were stored in the same way",
+                    change="build one of them again",
+                )
+    same = {
+        name: value
+        for name, value in all_options[0].items()
+        if name != "merged_from" and all(name in options and options[name] == value for options in all_options)
+    }
+    same.setdefault("source_format", "merged")
+    same["shard_mib"] = max(options.get("shard_mib", 0) for options in all_options)
+    return same | {"merged_from": [dataset["fingerprint"] for dataset in datasets]}
+
+
+def _tables(datasets: Sequence[dict[str, Any]]) -> list[str]:
+    """What is not recorded of one source is not recorded of the whole."""
+    return [name for name in TABLES if name not in LATER_TABLES or all(name in found["tables"] for found in datasets)]
+
+
+def _counts(datasets: Sequence[dict[str, Any]], shards: Sequence[Shard], repeats: Repeats) -> dict[str, Any]:
+    """Products that were left out count as such, and their photographs as not seen."""
+    counts = [dataset["counts"] for dataset in datasets]
+    images, products = Counter[str](), Counter[str]()
+    for found in counts:
+        images.update(found["images_rejected"])
+        products.update(found["products_rejected"])
+    products["duplicate_product"] += repeats.products_left_out
+    return {
+        "products": sum(shard.products for shard in shards),
+        "images_seen": sum(found["images_seen"] for found in counts) - repeats.images_left_out,
+        "images_written": sum(shard.images for shard in shards),
+        "images_rejected": {reason: images[reason] for reason in IMAGE_REASONS if images[reason]},
+        "products_rejected": {reason: products[reason] for reason in PRODUCT_REASONS if products[reason]},
+    }
+
+
+class _Merged:
+    """The data set that is being written."""
+
+    def __init__(self, out: Place, tables: Sequence[str], stack: ExitStack) -> None:
+        self.out = out
+        self.shards: list[Shard] = []
+        self._tables = {name: TableWriter(out, name) for name in tables}
+        for table in self._tables.values():
+            stack.callback(table.abandon)
+        self._row = 0
+        """Of the sources' products, counted through."""
+
+    def add(self, source: Place, line: dict[str, Any], cursors: dict[str, Cursor], repeats: Repeats) -> None:
+        """One shard of a source with its rows."""
+        products = pa.Table.from_batches(cursors["products.parquet"].take(line["products"]), TABLES["products.parquet"])
+        images = cursors["images.parquet"].take(line["images"])
+        first, self._row = self._row, self._row + line["products"]
+        if repeats.touches(first, self._row):
+            for _ in images:
+                pass
+            self._add_anew(source, line, first, repeats)
+            return
+        number = len(self.shards)
+        self.shards.append(copy_shard(source, line, self.out, number))
+        starts = np.cumsum(products["images"].to_numpy()) - products["images"].to_numpy()
+        place = products.schema.get_field_index("first_image")
+        moved = pa.array(starts + self._tables["images.parquet"].rows, pa.int64())
+        for batch in products.set_column(place, products.schema.field(place), moved).to_batches():
+            self._tables["products.parquet"].add_batch(batch)
+        for batch in images:
+            self._tables["images.parquet"].add_batch(_in_shard(batch, number))
+
+    def _add_anew(self, source: Place, line: dict[str, Any], first: int, repeats: Repeats) -> None:
+        images = self._tables["images.parquet"]
+        shard, written = write_shard(source, line, self.out, len(self.shards), repeats, first)
+        self.shards += [shard] if shard is not None else []
+        for product, rows in written:
+            self._tables["products.parquet"].add(*product, images.rows, len(rows))
+            for row in rows:
+                images.add(*row)
+
+    def add_rejected(self, source: Place, repeats: Repeats, number: int) -> None:
+        for batch in batches(source, "rejected.parquet"):
+            self._tables["rejected.parquet"].add_batch(batch)
+        for row in repeats.rejected(number):
+            self._tables["rejected.parquet"].add(*row)
+
+    def add_duplicates(self, sources: Sequence[Place], repeats: Repeats) -> None:
+        if "duplicates.parquet" not in self._tables:
+            return
+        for number, source in enumerate(sources):
+            for batch in batches(source, "duplicates.parquet"):
+                for row in moved_duplicates(batch, number, repeats):
+                    self._tables["duplicates.parquet"].add(*row)
+
+    def finish(self, options: dict[str, Any], counts: dict[str, Any]) -> dict[str, Any]:
+        for table in self._tables.values():
+            table.close()
+        lines = {name: table.line for name, table in self._tables.items()}
+        return write_dataset(self.out, options=options, counts=counts, shards=self.shards, tables=lines)
+
+
+def _in_shard(batch: pa.RecordBatch, number: int) -> pa.RecordBatch:
+    columns = [
+        pa.array(np.full(batch.num_rows, number), pa.int32()) if name == "shard" else batch[name]
+        for name in batch.schema.names
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=batch.schema)

@@ -1,0 +1,320 @@
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from shards.append import append
+from shards.arrival import ARRIVAL, arrive
+from shards.build import build
+from shards.errors import BadData, BadUsage
+from shards.index import read_dataset
+from shards.lock import Lock
+from shards.repair import repair
+from shards.verify import verify
+from tests.shards.conftest import photograph
+
+LONG = bool(os.environ.get("SKILL_FAST_LONG"))
+OPERATIONS = ("replace", "unlink", "rename", "rmdir", "fsync")
+"""Of the module os: every change that an arrival makes to a disk goes through one of them."""
+
+
+def catalogue(folder: Path, products: dict[str, int], name: str = "catalogue") -> Path:
+    """A manifest of products (name -> photographs), each in a colour; "bad" has an empty file too."""
+    lines = []
+    for product, images in products.items():
+        for view in range(images):
+            path = folder / "photographs" / f"{product}-{view}.png"
+            if not path.exists():
+                photograph(path, 16 + len(product), 18, seed=sum(map(ord, product)) * 10 + view)
+            lines.append({"product_id": product, "image_path": str(path), "color": f"color of {product}"})
+        if product.startswith("bad"):
+            (folder / "photographs" / "empty.png").touch()
+            lines.append({"product_id": product, "image_path": str(folder / "photographs" / "empty.png")})
+    (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    return folder / f"{name}.jsonl"
+
+
+OLD = {"a": 1, "bad": 2, "c": 3}
+NEW = {"d": 2, "bad2": 1, "e": 1, "f": 3}
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    build(catalogue(tmp_path, OLD), tmp_path / "out", shard_mib=0.01, max_side=32, workers=0)
+    return tmp_path / "out"
+
+
+@pytest.fixture
+def grown(tmp_path: Path) -> Path:
+    """The catalogue with what was new in it behind what was there."""
+    return catalogue(tmp_path, OLD | NEW, "grown")
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def assert_whole(folder: Path) -> None:
+    assert [str(finding) for finding in verify(folder, full=True, workers=1).findings] == []
+
+
+def test_only_what_is_new_is_built_and_no_shard_is_touched(out: Path, grown: Path) -> None:
+    old, before = read_dataset(out), files(out)
+    dataset = append(grown, out, workers=0)
+    assert_whole(out)
+    assert dataset == read_dataset(out)
+    after = files(out)
+    assert all(after[name] == data for name, data in before.items() if name.startswith("shard-"))
+    assert dataset["shards"][: len(old["shards"])] == old["shards"] and len(dataset["shards"]) > len(old["shards"])
+    ids = pq.read_table(out / "products.parquet")["product_id"].to_pylist()
+    assert ids == [*OLD, *NEW]
+    counts = dataset["counts"]
+    assert counts["products"] == 7 and counts["images_written"] == 6 + 7 and counts["images_seen"] == 15
+    assert counts["images_rejected"] == {"empty_file": 2}
+    assert dataset["options"]["appended"] == [
+        {"source_format": "manifest", "already_there": 3, "products": 4, "images_written": 7}
+    ]
+    assert {name: dataset["options"][name] for name in old["options"]} == old["options"]
+    assert not (out / ".append").exists()
+    assert not any(name.endswith(".partial") for name in after)
+
+
+def test_the_new_products_are_what_a_build_of_them_alone_gives(out: Path, grown: Path, tmp_path: Path) -> None:
+    build(catalogue(tmp_path, NEW, "new"), tmp_path / "alone", shard_mib=0.01, max_side=32, workers=0)
+    append(grown, out, workers=0)
+    assert_whole(out)
+    first = len(list(out.glob("*.tar"))) - len(list((tmp_path / "alone").glob("*.tar")))
+    for number, path in enumerate(sorted((tmp_path / "alone").glob("*.tar")), first):
+        assert (out / f"shard-{number:06d}.tar").read_bytes() == path.read_bytes()
+
+
+def test_appending_again_changes_nothing(out: Path, grown: Path) -> None:
+    append(grown, out, workers=0)
+    before = files(out)
+    append(grown, out, workers=0)
+    assert files(out) == before
+
+
+def test_appending_twice(out: Path, grown: Path, tmp_path: Path) -> None:
+    append(grown, out, workers=0)
+    dataset = append(catalogue(tmp_path, {"a": 1, "z": 2}, "more"), out, workers=0)
+    assert_whole(out)
+    assert [entry["products"] for entry in dataset["options"]["appended"]] == [4, 1]
+    assert pq.read_table(out / "products.parquet")["product_id"].to_pylist()[-1] == "z"
+
+
+def test_a_known_product_is_an_error_on_request(out: Path, grown: Path) -> None:
+    before = files(out)
+    with pytest.raises(BadData, match=r"product 'a' is in .* already"):
+        append(grown, out, on_duplicate="error", workers=0)
+    assert files(out) == before
+    with pytest.raises(BadUsage, match=r"merge --on-duplicate merge"):
+        append(grown, out, on_duplicate="merge", workers=0)
+
+
+def test_nothing_good_among_the_new_changes_nothing(out: Path, tmp_path: Path) -> None:
+    before = files(out)
+    (tmp_path / "hopeless.jsonl").write_text('{"product_id": "new", "image_path": "gone.png"}')
+    with pytest.raises(BadData, match="missing_file"):
+        append(tmp_path / "hopeless.jsonl", out, workers=0)
+    assert files(out) == before
+
+
+def test_the_options_of_the_data_set_hold(tmp_path: Path) -> None:
+    build(catalogue(tmp_path, OLD), tmp_path / "out", preprocess="none", max_side=16, jpeg_quality=50, workers=0)
+    append(catalogue(tmp_path, NEW, "new"), tmp_path / "out", workers=0)
+    assert_whole(tmp_path / "out")
+    sides = pq.read_table(tmp_path / "out" / "images.parquet")
+    assert max(sides["height"].to_pylist()) == 16 and min(sides["width"].to_pylist()) < 16
+
+
+def test_what_can_not_be_appended_to(out: Path, grown: Path, tmp_path: Path) -> None:
+    with pytest.raises(BadData, match="does not exist"):
+        append(grown, tmp_path / "nowhere", workers=0)
+    assert not (tmp_path / "nowhere").exists()
+    path = out / "shard-000000.tar"
+    data = path.read_bytes()
+    path.write_bytes(data[:-1])
+    with pytest.raises(BadData, match=r"shard-000000\.tar"):
+        append(grown, out, workers=0)
+    path.write_bytes(data)
+    assert not (out / ".append").exists()
+    lock = Lock(out / ".append", out)
+    lock.take()
+    with pytest.raises(BadUsage, match="another process"):
+        append(grown, out, workers=0)
+    with pytest.raises(BadUsage, match="another process"):
+        repair(out)
+    lock.release()
+    append(grown, out, workers=0)
+    assert_whole(out)
+
+
+class Killed(BaseException):
+    """Ends a process without its clean-up: nothing here catches it but the tests."""
+
+
+def test_an_interrupted_build_goes_on(out: Path, grown: Path, tmp_path: Path) -> None:
+    """Until the arrival the data set is the old one, and what was built is not built again."""
+    shutil.copytree(out, tmp_path / "whole")
+    append(grown, tmp_path / "whole", workers=0)
+    before = files(out)
+
+    def stop(done: Any) -> None:
+        if done.products == 4:
+            raise Killed
+
+    with pytest.raises(Killed):
+        append(grown, out, workers=0, progress=stop)
+    assert {name: data for name, data in files(out).items() if not name.startswith(".append")} == before
+    assert_whole(out)
+    resumed = []
+    append(grown, out, workers=0, progress=lambda done: resumed.append(done.resumed))
+    assert max(resumed) > 0
+    assert files(out) == files(tmp_path / "whole")
+
+
+def test_what_another_append_prepared_is_not_taken(out: Path, grown: Path, tmp_path: Path) -> None:
+    def stop(done: Any) -> None:
+        if done.products == 4:
+            raise Killed
+
+    with pytest.raises(Killed):
+        append(grown, out, workers=0, progress=stop)
+    append(catalogue(tmp_path, {"z": 1}, "other"), out, workers=0)
+    assert_whole(out)
+    assert pq.read_table(out / "products.parquet")["product_id"].to_pylist() == [*OLD, "z"]
+
+
+def test_repair_removes_what_was_only_prepared(out: Path, grown: Path) -> None:
+    before = files(out)
+
+    def stop(done: Any) -> None:
+        raise Killed
+
+    with pytest.raises(Killed):
+        append(grown, out, workers=0, progress=stop)
+    (line,) = repair(out)
+    assert "run it again" in line
+    assert files(out) == before
+
+
+@pytest.fixture
+def about_to_arrive(out: Path, grown: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A data set whose append was killed when all was prepared."""
+
+    def killed(folder: Path) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr("shards.append.arrive", killed)
+        with pytest.raises(Killed):
+            append(grown, out, workers=0)
+    assert (out / ".append" / ARRIVAL).is_file()
+    return out
+
+
+def killed_at(step: int, work: Callable[[], Any]) -> bool:
+    """Do ``work`` in a process that is gone, without any clean-up, before its ``step``-th change of the disk.
+
+    Returns whether it came so far.
+    """
+    child = os.fork()
+    if child == 0:
+        done = [0]
+
+        def counted(operation: Callable[..., Any]) -> Callable[..., Any]:
+            def change(*arguments: Any, **named: Any) -> Any:
+                if done[0] == step:
+                    os._exit(9)
+                done[0] += 1
+                return operation(*arguments, **named)
+
+            return change
+
+        for name in OPERATIONS:
+            setattr(os, name, counted(getattr(os, name)))
+        try:
+            work()
+        finally:
+            os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+
+
+def states(
+    folder: Path, fresh: Path, finish: Callable[[Path], Any], every: int = 1, first: int = 0
+) -> Iterator[tuple[int, Path]]:
+    """Kill ``finish`` before each of its steps in turn; yields what is left, each time from the start."""
+    step = first
+    while True:
+        shutil.rmtree(fresh, ignore_errors=True)
+        shutil.copytree(folder, fresh)
+        if not killed_at(step, lambda: finish(fresh)):
+            return
+        yield step, fresh
+        step += every
+
+
+def test_an_arrival_killed_at_any_step_is_rolled_forward(about_to_arrive: Path, grown: Path, tmp_path: Path) -> None:
+    """At each instant a reader has the old data set, or the new one, or is told what goes on."""
+    old = read_dataset(about_to_arrive)
+    whole = tmp_path / "whole"
+    shutil.copytree(about_to_arrive, whole)
+    arrive(whole)
+    assert_whole(whole)
+    new, expected = read_dataset(whole), files(whole)
+    seen = []
+    for step, folder in states(about_to_arrive, tmp_path / "killed", arrive):
+        try:
+            found = read_dataset(folder)
+            assert found in (old, new)
+            seen.append("old" if found == old else "new")
+            quick = verify(folder).findings
+            assert all(finding.file == ".append" for finding in quick), (step, quick)
+        except BadData as error:
+            assert "being appended" in str(error)
+            seen.append("neither")
+        by_repair = step % 2 == 0
+        lines = repair(folder) if by_repair else append(grown, folder, workers=0)
+        assert files(folder) == expected, step
+        assert not by_repair or seen[-1] == "new" or "complete now" in lines[0]
+    assert seen == sorted(seen, key=["old", "neither", "new"].index)
+    moved = 2 * (len(new["shards"]) - len(old["shards"])) + len(new["tables"])
+    assert seen.count("old") >= 1 and seen.count("neither") > moved and seen.count("new") > 3
+
+
+def test_a_second_kill_on_the_way_forward(about_to_arrive: Path, tmp_path: Path) -> None:
+    whole = tmp_path / "whole"
+    shutil.copytree(about_to_arrive, whole)
+    arrive(whole)
+    ended = 0
+    for _, folder in states(about_to_arrive, tmp_path / "killed", arrive, 1 if LONG else 7, 1):
+        for _, twice in states(folder, tmp_path / "twice", repair, 1 if LONG else 9):
+            repair(twice)
+            assert files(twice) == files(whole)
+            ended += 1
+    assert ended > 8
+
+
+def test_a_reader_that_began_before_never_mixes_the_two(about_to_arrive: Path, tmp_path: Path) -> None:
+    """Whoever holds the old dataset.json finds every file as it says, or of another size."""
+    old = read_dataset(about_to_arrive)
+    for _, folder in states(about_to_arrive, tmp_path / "killed", arrive):
+        for name, line in [(line["name"], line) for line in old["shards"]] + list(old["tables"].items()):
+            found = (folder / name).read_bytes()
+            assert len(found) != line["bytes"] or found == (about_to_arrive / name).read_bytes()
+
+
+def test_a_build_leaves_a_half_arrived_data_set_alone(about_to_arrive: Path, grown: Path, tmp_path: Path) -> None:
+    for _, folder in states(about_to_arrive, tmp_path / "killed", arrive, 1 if LONG else 4):
+        before = files(folder)
+        if not (folder / ".append").exists():
+            continue
+        with pytest.raises(BadUsage):
+            build(grown, folder, workers=0)
+        assert files(folder) == before
