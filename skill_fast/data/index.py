@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from shards.places import Place, entries, place, reaching, size_of
 from skill_fast.data.columns import Column, Owner, Within
 from skill_fast.data.shard_cache import CacheConfig
 from skill_fast.data.shard_files import CachedFiles, LocalFiles
-from skill_fast.data.tables import STORED, Broken, batches, read_images, read_products, rows_of
+from skill_fast.data.tables import Broken, pieces_of, read_images, read_products, table
 from skill_fast.errors import BadData, BadUsage
 
 SHARD_NAME = re.compile(r"shard-\d{6,}\.tar")
@@ -121,12 +122,12 @@ class CatalogueIndex:
 
     def _texts(self, name: str) -> Iterator[pa.Array]:
         """A text column in pieces."""
-        shown = str(self.folder / "products.parquet")
-        with self.files.readable("products.parquet") as path:
-            names = pq.read_schema(path).names
+        with _open_table(self.folder, self.files, "products.parquet") as file:
+            names = file.schema_arrow.names
             if name not in names:
-                raise BadUsage(f"'{shown}' has no column '{name}'", allowed=", ".join(names))
-            for piece in batches(path, shown, [name]):
+                path = self.folder / "products.parquet"
+                raise BadUsage(f"'{path}' has no column '{name}'", allowed=", ".join(names))
+            for piece in pieces_of(file, "products.parquet", [name]):
                 yield piece.column(0)
 
 
@@ -143,13 +144,10 @@ def open_index(folder: str | Place, cache: CacheConfig | None = None) -> Catalog
     files = _files(folder, manifest, cache or CacheConfig())
     shard_bytes = np.array([s["bytes"] for s in shards], dtype=np.int64)
     try:
-        with files.readable("products.parquet") as path:
-            columns = ["product_type", "first_image", "images"]
-            pieces = batches(path, str(folder / "products.parquet"), columns, texts=("product_type",))
-            products = read_products(pieces, rows_of(path))
-        with files.readable("images.parquet") as path:
-            pieces = batches(path, str(folder / "images.parquet"), [*STORED, "view", "shard"])
-            images = read_images(pieces, rows_of(path), products, shard_bytes)
+        with _open_table(folder, files, "products.parquet", texts=("product_type",)) as file:
+            products = read_products(file)
+        with _open_table(folder, files, "images.parquet") as file:
+            images = read_images(file, products, shard_bytes)
     except Broken as broken:
         change = "build the folder again, or run skill-shards verify on it"
         raise BadData(f"'{folder}': {broken}", change=change) from broken
@@ -169,6 +167,14 @@ def open_index(folder: str | Place, cache: CacheConfig | None = None) -> Catalog
         first_of_shard=images.first_of_shard,
         **images.stored,
     )
+
+
+@contextmanager
+def _open_table(
+    folder: Place, files: LocalFiles | CachedFiles, name: str, texts: tuple[str, ...] = ()
+) -> Iterator[pq.ParquetFile]:
+    with files.readable(name) as path, table(path, shown=str(folder / name), texts=texts) as file:
+        yield file
 
 
 def _read_manifest(folder: Place) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import errno
 import fcntl
+import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -51,7 +52,7 @@ def add_cache_options(parser: argparse.ArgumentParser) -> None:
 
 
 def cache_config(options: argparse.Namespace) -> CacheConfig:
-    if not options.cache_gib > 0:
+    if not 0 < options.cache_gib < math.inf:
         raise BadUsage(f"--cache-gib {options.cache_gib:g}", allowed="more than 0", change="--cache-gib")
     return CacheConfig(options.cache_dir, options.cache_gib)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,31 +48,30 @@ class Images:
     first_of_shard: Column
 
 
-def batches(path: str, shown: str, columns: list[str], texts: tuple[str, ...] = ()) -> Iterator[pa.RecordBatch]:
-    """A table in pieces of at most ``ROWS_AT_ONCE`` rows; ``texts`` come as dictionaries.
-
-    Raises BadData where it can not be read; ``shown`` is its name in the message.
-    """
+@contextmanager
+def table(path: str, shown: str, texts: tuple[str, ...] = ()) -> Iterator[pq.ParquetFile]:
+    """An open table, ``texts`` as dictionaries; raises BadData where it can not be read, with ``shown`` as its name."""
     try:
         # Without pre_buffer the file is not held as a whole.
         with pq.ParquetFile(path, read_dictionary=texts, pre_buffer=False) as file:
-            if missing := [name for name in columns if name not in file.schema_arrow.names]:
-                raise Broken(f"lacks the column {', '.join(missing)}")
-            yield from file.iter_batches(ROWS_AT_ONCE, columns=columns)
-    except (pa.ArrowException, OSError, Broken) as error:
+            yield file
+    except (pa.ArrowException, OSError) as error:
         raise BadData(f"'{shown}' can not be read: {error}", change="build the folder again") from error
 
 
-def rows_of(path: str) -> int:
-    return pq.read_metadata(path).num_rows
+def pieces_of(file: pq.ParquetFile, name: str, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    """A table in pieces of at most ``ROWS_AT_ONCE`` rows; raises Broken where it lacks a column."""
+    if missing := [column for column in columns if column not in file.schema_arrow.names]:
+        raise Broken(f"{name} lacks the column {', '.join(missing)}")
+    return file.iter_batches(ROWS_AT_ONCE, columns=list(columns))
 
 
-def read_products(pieces: Iterator[pa.RecordBatch], rows: int) -> Products:
+def read_products(file: pq.ParquetFile) -> Products:
     """Products that tile the photographs without a gap; raises Broken where they do not."""
-    first, counts, codes = GrowingColumn(rows), GrowingColumn(rows), GrowingColumn(rows)
+    first, counts, codes = (GrowingColumn(file.metadata.num_rows) for _ in range(3))
     types: dict[str, int] = {}
     images = 0
-    for piece in pieces:
+    for piece in pieces_of(file, "products.parquet", ["product_type", "first_image", "images"]):
         found_first, found_counts = numbers(piece, "first_image"), numbers(piece, "images")
         ends = images + np.cumsum(found_counts)
         if np.any(found_counts < 1) or not np.array_equal(found_first, ends - found_counts):
@@ -83,8 +83,9 @@ def read_products(pieces: Iterator[pa.RecordBatch], rows: int) -> Products:
     return Products(first.column(largest=images), counts.column(), list(types), codes.column())
 
 
-def read_images(pieces: Iterator[pa.RecordBatch], rows: int, products: Products, shard_bytes: np.ndarray) -> Images:
+def read_images(file: pq.ParquetFile, products: Products, shard_bytes: np.ndarray) -> Images:
     """Photographs that lie inside their shards, in their order; raises Broken where they do not."""
+    rows = file.metadata.num_rows
     if products.images != rows:
         raise Broken(f"products.parquet counts {products.images} photographs, images.parquet has {rows}")
     product = Owner(products.first_image, rows)
@@ -92,7 +93,7 @@ def read_images(pieces: Iterator[pa.RecordBatch], rows: int, products: Products,
     columns = {name: GrowingColumn(rows) for name in STORED}
     per_shard = np.zeros(len(shard_bytes), dtype=np.int64)
     start, last_shard = 0, 0
-    for piece in pieces:
+    for piece in pieces_of(file, "images.parquet", [*STORED, "view", "shard"]):
         found = {name: numbers(piece, name) for name in (*STORED, "view", "shard")}
         _check_images(found, last_shard, shard_bytes)
         if not np.array_equal(found["view"], view[start : start + len(piece)]):

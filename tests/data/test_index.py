@@ -6,11 +6,13 @@ import json
 import zlib
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from skill_fast.data.index import open_index
 from skill_fast.errors import BadData, BadUsage
-from tests.data.conftest import some_products
+from tests.data.conftest import Product, some_products
 
 
 def test_columns_are_those_of_the_contract(index):
@@ -92,21 +94,74 @@ def test_another_manifest_is_refused(catalogue, change, message):
         ("images", "shard", 2, 1, "names a shard that dataset.json does not list"),
         ("images", "offset", 3, 10**9, "points beyond the end of a shard"),
         ("images", "height", 0, 0, "has an empty photograph"),
+        ("images", "size", 0, 2**62, "points beyond the end of a shard"),
+        ("images", "offset", 1, -1, "points beyond the end of a shard"),
+        ("images", "view", 2, 5, "the views of a product are not 0, 1, 2"),
+        ("images", "crc32", 2, None, "the column crc32 has nulls"),
+        ("products", "images", 0, 0, "first_image and images do not follow"),
+        ("products", "images", 3, 9, r"products\.parquet counts 15 photographs, images\.parquet has 10"),
+        ("products", "product_type", 2, None, "products.parquet has nulls"),
     ],
 )
 def test_tables_that_contradict_themselves_are_refused(catalogue, table, column, row, value, message):
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     folder = catalogue(some_products(4))
     path = folder / f"{table}.parquet"
     rows = pq.read_table(path)
     values = rows[column].to_pylist()
     values[row] = value
     place = rows.column_names.index(column)
-    pq.write_table(rows.set_column(place, rows.field(place), pa.array(values, rows.field(place).type)), path)
-    manifest = json.loads((folder / "dataset.json").read_text())
-    manifest["tables"][path.name]["bytes"] = path.stat().st_size
-    (folder / "dataset.json").write_text(json.dumps(manifest))
+    replace_table(path, rows.set_column(place, rows.field(place), pa.array(values, rows.field(place).type)))
     with pytest.raises(BadData, match=message):
         open_index(folder)
+
+
+def replace_table(path, table):
+    """Write another table, and its size into dataset.json."""
+    pq.write_table(table, path)
+    manifest = json.loads((path.parent / "dataset.json").read_text())
+    manifest["tables"][path.name]["bytes"] = path.stat().st_size
+    (path.parent / "dataset.json").write_text(json.dumps(manifest))
+
+
+def test_shards_out_of_order_or_within_a_product_are_refused(catalogue):
+    folder = catalogue(some_products(6), 3)
+    path = folder / "images.parquet"
+    rows = pq.read_table(path)
+    shards = rows["shard"].to_pylist()
+    assert shards == [0] * 3 + [1] * 7 + [2] * 6  # 1, 2; 3, 4; 5, 1 photographs
+    for changed, message in (
+        ([1, *shards[1:]], "not in the order of the shards"),
+        ([*shards[:-1], 0], "not in the order of the shards"),
+        ([0] * 2 + [1] * 8 + [2] * 6, "a product in two shards"),
+    ):
+        replace_table(path, rows.set_column(2, rows.field(2), pa.array(changed, pa.int32())))
+        with pytest.raises(BadData, match=message):
+            open_index(folder)
+
+
+@pytest.mark.parametrize("name", ["images", "products"])
+def test_a_table_that_is_none_is_named(catalogue, name):
+    folder = catalogue(some_products(3))
+    path = folder / f"{name}.parquet"
+    replace_table(path, pq.read_table(path).drop_columns([{"images": "crc32", "products": "images"}[name]]))
+    with pytest.raises(BadData, match=rf"{name}\.parquet lacks the column"):
+        open_index(folder)
+    path.write_bytes(b"x" * path.stat().st_size)
+    with pytest.raises(BadData, match=rf"{name}\.parquet' can not be read"):
+        open_index(folder)
+
+
+def test_rows_beyond_what_the_first_rows_need(catalogue):
+    index = open_index(catalogue([Product("a", [b"x"] * 250), Product("b", [b"y"] * 10)]))
+    assert index.first_image.tolist() == [0, 250]  # fits 8 bits, row 259 does not
+    assert index.product[np.array([249, 250, 259])].tolist() == [0, 1, 1] and index.view[259] == 9
+
+
+@pytest.mark.parametrize("line", [{}, {"name": "../x.tar"}, {"bytes": "10"}, {"sha256": 7}, {"name": None}])
+def test_a_shard_line_that_is_none_is_refused(catalogue, line):
+    path = catalogue(some_products(3)) / "dataset.json"
+    manifest = json.loads(path.read_text())
+    manifest["shards"] = [manifest["shards"][0] | line if line else {}]
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(BadData, match="has a line of shards or tables that is none"):
+        open_index(path.parent)
