@@ -1,0 +1,179 @@
+"""How fast shards are built beside a bare Pillow loop on the same files, and the memory that catalogues take.
+
+    python -m benchmarks.shards --data photographs/ --out records.jsonl
+    python -m benchmarks.shards --images 0 --memory --scale 1000000 --out records.jsonl
+
+The Pillow loop does to each file: open; draft mode to no less than twice the wanted side, as the builder does; decode;
+convert to RGB; resize to a long side of 512 with the builder's filter; encode as JPEG of quality 90, 4:2:0. The build
+does all of its work: it also reads the whole manifest, trims the white border and pads to a square, hashes, writes the
+tars, the tables and dataset.json. Both read from the page cache; the build's time holds the start of its children.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import multiprocessing
+import resource
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from benchmarks.catalogues import build_and_open, drawn_photographs, manifest_of, photographs_of
+from shards.build import build
+from shards.errors import exit_with
+
+SIDE = 512
+GOAL_OF_PILLOW = 0.85
+GOAL_OF_TWO = 1.8
+Record = dict[str, Any]
+
+
+def pillow_loop(files: Sequence[Path]) -> None:
+    for file in files:
+        image = Image.open(file)
+        image.draft("RGB", (2 * SIDE, 2 * SIDE))
+        image = image.convert("RGB")
+        share = min(1.0, SIDE / max(image.size))
+        if share < 1:
+            size = (max(1, round(image.width * share)), max(1, round(image.height * share)))
+            image = image.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
+        image.save(io.BytesIO(), "JPEG", quality=90, subsampling=2)
+
+
+def speed(files: Sequence[Path], repeats: int, scratch: Path) -> list[Record]:
+    """images/s of the loop and of the build with one and two processes, interleaved; ratios are within a repeat."""
+    pillow_loop(files)
+    manifest = manifest_of(files, scratch / "manifest.csv")
+    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
+        list(pool.map(pillow_loop, [files[:1]] * 8))
+        variants: dict[str, Callable[[], object]] = {
+            "pillow loop, 1 process": lambda: pillow_loop(files),
+            "build, in process": lambda: _build(manifest, scratch, 0),
+            "build, 1 worker": lambda: _build(manifest, scratch, 1),
+            "pillow loop, 2 processes": lambda: list(pool.map(pillow_loop, _chunks(files))),
+            "build, 2 workers": lambda: _build(manifest, scratch, 2),
+        }
+        seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in variants}
+        for _ in range(repeats):
+            for name, work in variants.items():
+                seconds[name].append(_timed(work))
+    megabytes = sum(file.stat().st_size for file in files) / 1e6
+    shapes = {"images": len(files), "source_mb": megabytes, "long_side": SIDE}
+    return [*_rates(seconds, len(files), megabytes, shapes), *_ratios(seconds, shapes)]
+
+
+def _chunks(files: Sequence[Path], size: int = 16) -> list[Sequence[Path]]:
+    return [files[start : start + size] for start in range(0, len(files), size)]
+
+
+def _build(manifest: Path, scratch: Path, workers: int) -> None:
+    build(manifest, scratch / "out", workers=workers, overwrite=True)
+
+
+def _timed(work: Callable[[], object]) -> tuple[float, float]:
+    """Wall-clock seconds, and CPU seconds of this process and of those that ended meanwhile."""
+    wall, cpu = time.perf_counter(), _cpu_s()
+    work()
+    return time.perf_counter() - wall, _cpu_s() - cpu
+
+
+def _cpu_s() -> float:
+    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
+
+def _rates(
+    seconds: dict[str, list[tuple[float, float]]], images: int, megabytes: float, shapes: Record
+) -> list[Record]:
+    records = []
+    for name, times in seconds.items():
+        cores = 2 if "2" in name else 1
+        rates = sorted(images / wall for wall, _ in times)
+        record: Record = {"what": f"shards/speed/{name}", "value": statistics.median(rates), "unit": "images/s"}
+        record |= {"quantiles": {"min": rates[0], "max": rates[-1]}, "repeats": len(times), "warm_up": 1}
+        record |= {"images_per_s_per_core": statistics.median(rates) / cores, "shapes": shapes}
+        record |= {"mb_per_s_per_core": statistics.median(rates) / cores * megabytes / images}
+        # Processes of the pool end later than they are measured.
+        if name != "pillow loop, 2 processes":
+            record |= {"cpu_ms_per_image": statistics.median(cpu for _, cpu in times) / images * 1000}
+        records.append(record)
+    return records
+
+
+def _ratios(seconds: dict[str, list[tuple[float, float]]], shapes: Record) -> list[Record]:
+    one, two = "pillow loop, 1 process", "pillow loop, 2 processes"
+    pairs = {
+        "1 worker over the loop": ("build, 1 worker", one, GOAL_OF_PILLOW),
+        "2 workers over the loop of 2": ("build, 2 workers", two, GOAL_OF_PILLOW),
+        "in process over the loop": ("build, in process", one, GOAL_OF_PILLOW),
+        "2 workers over 1": ("build, 2 workers", "build, 1 worker", GOAL_OF_TWO),
+        "the loop of 2 over 1": (two, one, None),
+    }
+    records = []
+    for name, (fast, base, goal) in pairs.items():
+        ratios = sorted(of_base[0] / of_fast[0] for of_fast, of_base in zip(seconds[fast], seconds[base]))
+        record = {"what": f"shards/ratio/{name}", "value": statistics.median(ratios), "unit": "times", "goal": goal}
+        record |= {"quantiles": {"min": ratios[0], "max": ratios[-1]}, "repeats": len(ratios), "shapes": shapes}
+        records.append(record)
+    return records
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(allow_abbrev=False, prog="benchmarks.shards", description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, help="file for the records, one JSON object a line")
+    parser.add_argument("--data", help="a folder or manifest of photographs (default: drawn ones of 1200 x 1600)")
+    parser.add_argument("--images", type=int, default=400, help="photographs for the speed; 0 leaves it out")
+    parser.add_argument("--repeats", type=int, default=3, help="of each speed (default %(default)s)")
+    parser.add_argument(
+        "--memory", type=int, nargs="*", default=[10_000, 100_000], help="products whose builds' peaks are compared"
+    )
+    parser.add_argument("--scale", type=int, default=0, help="products of a catalogue that is built and opened")
+    parser.add_argument("--workers", type=int, default=2, help="for --memory and --scale (default %(default)s)")
+    parser.add_argument("--scratch", type=Path, help="folder for what is built (default: a temporary one)")
+    return exit_with(lambda: _measure(parser.parse_args(arguments)))
+
+
+def _measure(options: argparse.Namespace) -> None:
+    records: list[Record] = []
+    with tempfile.TemporaryDirectory(dir=options.scratch) as scratch:
+        folder = Path(scratch)
+        if options.images:
+            files = photographs_of(options.data) if options.data else drawn_photographs(folder / "drawn")
+            _tell(records, speed(_repeated(files, options.images), options.repeats, folder))
+        for products in options.memory:
+            _tell(records, build_and_open(products, folder, options.workers, "memory"))
+        if options.scale:
+            _tell(records, build_and_open(options.scale, folder, options.workers, "scale"))
+    if options.out:
+        from skill_fast.telemetry.provenance import provenance
+
+        shared = {"data": options.data or "drawn", **provenance()}
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        options.out.write_text("".join(json.dumps(record | shared) + "\n" for record in records), encoding="utf-8")
+        print(f"{options.out}: {len(records)} records")
+
+
+def _repeated(files: list[Path], images: int) -> list[Path]:
+    return (files * -(-images // len(files)))[:images]
+
+
+def _tell(records: list[Record], new: list[Record]) -> None:
+    for record in new:
+        goal = f"   (goal {record['goal']})" if record.get("goal") else ""
+        core = f"   {record['mb_per_s_per_core']:.1f} MB/s per core" if "mb_per_s_per_core" in record else ""
+        cpu = f", {record['cpu_ms_per_image']:.2f} CPU ms an image" if "cpu_ms_per_image" in record else ""
+        print(f"{record['what']:58} {record['value']:10.4g} {record['unit']}{goal}{core}{cpu}", flush=True)
+    records += new
+
+
+if __name__ == "__main__":
+    sys.exit(main())
