@@ -90,13 +90,13 @@ class _Walk:
         if product_id:
             names = [f"{path}/{name}" for name in listing.images]
             labels = {"product_type": product_type} if product_type else {}
-            self.gathering.add(Mention(product_id, f"folder '{text_of(self._root / path)}'", names, labels, {}))
+            self.gathering.add(Mention(product_id, f"folder '{self._named(path)}'", names, labels, {}))
             self.products += bool(names)
             self.images += len(names)
         else:
             self._misplaced(path, listing.images, "lies in a folder without a name")
         for name in listing.folders:
-            self._beneath(f"{path}/{name}", f"lies deeper than the product's folder '{text_of(self._root / path)}'")
+            self._beneath(f"{path}/{name}", f"lies deeper than the product's folder '{self._named(path)}'")
 
     def _beneath(self, path: str, why: str) -> None:
         # Links to folders are not followed here: they may go round.
@@ -107,8 +107,11 @@ class _Walk:
 
     def _misplaced(self, path: str, names: list[str], why: str) -> None:
         for name in names:
-            self.gathering.reject("", text_of(self._root / path / name), "outside_product", why)
+            self.gathering.reject("", self._named(f"{path}/{name}" if path else name), "outside_product", why)
         self.images += len(names)
+
+    def _named(self, path: str) -> str:
+        return text_of(f"{self._root}/{path}")
 
 
 def text_of(name: str | Place) -> str:
@@ -142,7 +145,7 @@ def _is_image(name: str) -> bool:
 def _local(root: Path) -> _List:
     def listing(path: str, links: bool) -> _Listing:
         found = _Listing()
-        with os.scandir(root / path) as entries:
+        with os.scandir(f"{root}/{path}") as entries:
             for entry in entries:
                 if entry.name.startswith("."):
                     continue

@@ -40,7 +40,8 @@ def catalogue(root: Place, on_duplicate: str = "error") -> Catalogue:
         try:
             gathering.add(_mention(line, where, colors, boxes))
         except BadRow as error:
-            gathering.reject("", "" if isinstance(line, BadRow) else line, "bad_row", f"{where}: {error}")
+            path = "" if isinstance(line, BadRow) else line.split()[0]
+            gathering.reject("", path, "bad_row", f"{where}: {error}")
     return gathering.catalogue(root)
 
 
