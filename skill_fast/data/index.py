@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from shards.index import seal_fault
 from shards.places import Place, entries, place, reaching, size_of
 from skill_fast.data.columns import Column, Owner, Within
 from skill_fast.data.shard_cache import CacheConfig
@@ -186,7 +187,8 @@ def _read_manifest(folder: Place) -> dict[str, Any]:
         )
     try:
         with reaching(path):
-            manifest = json.loads(path.read_bytes())
+            text = path.read_bytes()
+        manifest = json.loads(text)
         missing = {"format", "version", "shards", "tables", "fingerprint"} - set(manifest)
     except (ValueError, TypeError) as error:
         raise BadData(f"'{path}' is not the JSON object it should be: {error}", change=rebuild) from error
@@ -207,6 +209,8 @@ def _read_manifest(folder: Place) -> dict[str, Any]:
     absent = {"images.parquet", "products.parquet"} - set(manifest["tables"])
     if absent:
         raise BadData(f"'{path}' lists no {', '.join(sorted(absent))}", change=rebuild)
+    if fault := seal_fault(text):
+        raise BadData(f"'{path}' was changed after it was written: {fault}", change="copy it again; " + rebuild)
     return manifest
 
 
