@@ -26,12 +26,17 @@ def to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "LAB":
         profile = None
         image = _lab_to_srgb().apply(image)
-    image = _to_srgb(image, profile) if profile else image.convert("RGB")
+    image = _to_srgb(image, profile) if profile else _as_rgb(image)
     if alpha is None:
         return image
     white = Image.new("RGB", image.size, "white")
     white.paste(image, mask=alpha)
     return white
+
+
+def _as_rgb(image: Image.Image) -> Image.Image:
+    # Pillow copies what is RGB already, and that is most of a catalogue.
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _without_alpha(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
@@ -63,7 +68,7 @@ def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
     """Apply an ICC profile; one that is damaged or of another colour space than the pixels is ignored."""
     try:
         transform = _transform(profile, image.mode)
-        return transform.apply(image) if transform is not None else image.convert("RGB")
+        return transform.apply(image) if transform is not None else _as_rgb(image)
     except (ImageCms.PyCMSError, OSError, ValueError):
         return image.convert("RGB")
 

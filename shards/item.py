@@ -114,7 +114,7 @@ def _foreground(distance: np.ndarray) -> np.ndarray | None:
     height, width = distance.shape
     root = np.minimum(np.sqrt(distance), 6.0)
     threshold = max(_otsu(root), 1.4)
-    mask = ndimage.binary_opening(root > threshold, iterations=1)
+    mask = ndimage.binary_opening(root > threshold, np.ones((3, 3)))
     mask = ndimage.binary_fill_holes(ndimage.binary_closing(np.pad(mask, 4), iterations=2))[4:-4, 4:-4]
     parts, count = ndimage.label(mask, np.ones((3, 3), int))
     if not count:

@@ -7,7 +7,7 @@ import os
 import stat
 from pathlib import Path
 
-from shards.places import Place
+from shards.places import Place, reaching
 from shards.rejects import Rejected
 
 _KINDS = (
@@ -23,7 +23,8 @@ _ABSENT = (FileNotFoundError, NotADirectoryError)
 def read_photograph(place: Place, max_bytes: int) -> bytes:
     """Read a file of at most ``max_bytes``.
 
-    Raises Rejected: missing_file, unreadable (the detail begins with the errno's name), empty_file, too_large_file.
+    Raises Rejected: missing_file, unreadable (the detail begins with the errno's name), empty_file, too_large_file; and
+    StorageFailure where object storage can not be reached or refuses.
     """
     try:
         data = _read_local(place, max_bytes) if isinstance(place, Path) else _read_remote(place, max_bytes)
@@ -54,8 +55,10 @@ def _read_local(path: Path, max_bytes: int) -> bytes:
 
 
 def _read_remote(place: Place, max_bytes: int) -> bytes:
-    _demand_size(place.stat().st_size, max_bytes)
-    return place.read_bytes()
+    # Lost credentials or a lost endpoint end the build, which can go on later: they must not reject a whole catalogue.
+    with reaching(place):
+        _demand_size(place.stat().st_size, max_bytes)
+        return place.read_bytes()
 
 
 def _demand_regular(status: os.stat_result) -> None:

@@ -1,16 +1,23 @@
-"""A contact sheet of a data set: a row a product, its labels and its photographs side by side."""
+"""A contact sheet of a data set: a row a product, its labels and its photographs side by side.
+
+With the source beside it, each photograph is shown as it came and, right of that, as it was written.
+"""
 
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 from PIL import Image, ImageDraw, ImageFont
 
 from shards.errors import BadData, BadUsage
 from shards.index import read_dataset
+from shards.originals import Original, find_originals, show_original
+from shards.places import Place
+from shards.tables import gather, row_count, rows
 
 CELL = 128
 """Side of a photograph's place in pixels; smaller photographs are enlarged by whole factors."""
@@ -18,38 +25,114 @@ GAP = 6
 CAPTION = 250
 MAX_PHOTOGRAPHS = 8
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
-INK, GROUND, PLATE = (30, 30, 30), (238, 240, 243), (208, 212, 218)
+INK, GROUND, PLATE, VOID = (30, 30, 30), (238, 240, 243), (208, 212, 218), (150, 154, 160)
+
+Cell = Image.Image | str
+"""A picture, or the words on a grey plate in its place."""
 
 
-def write_sheet(folder: Path, file: Path, *, products: int = 24, seed: int = 0) -> tuple[int, int]:
+def write_sheet(
+    folder: Place,
+    file: Path,
+    *,
+    products: int = 24,
+    seed: int = 0,
+    source: str | None = None,
+    format: str | None = None,
+) -> tuple[int, int]:
     """Draw ``products`` products chosen by ``seed``, in the data set's order; returns (shown, all) products.
 
-    Raises BadData where a photograph can not be read, BadUsage where ``file`` is no picture's name.
+    source: the catalogue that the data set was built from, for before and after; ``format`` names its adapter where the
+    choice is not clear. A photograph that was not written has a grey plate with the reason in the place of its after.
+    Raises BadData where a photograph can not be read or a product is not in the source, BadUsage where ``file`` is no
+    picture's name.
     """
     if file.suffix.lower() not in SUFFIXES:
         raise BadUsage(f"'{file}' is no picture's name", allowed=f"a file ending in {', '.join(SUFFIXES)}")
     dataset = read_dataset(folder)
-    table = pq.read_table(folder / "products.parquet")
-    images = pq.read_table(folder / "images.parquet", columns=["shard", "offset", "size"])
-    chosen = np.random.default_rng(seed).permutation(len(table))[:products]
-    rows = [table.slice(int(row), 1).to_pylist()[0] for row in sorted(chosen)]
-    columns = min(MAX_PHOTOGRAPHS, max(row["images"] for row in rows))
-    sheet = Image.new("RGB", (CAPTION + columns * (CELL + GAP) + GAP, len(rows) * (CELL + GAP) + GAP), GROUND)
-    for number, row in enumerate(rows):
+    total = row_count(folder, "products.parquet")
+    chosen = np.sort(np.random.default_rng(seed).permutation(total)[:products])
+    labels = gather(folder, "products.parquet", None, chosen).to_pylist()
+    originals: dict[str, list[Original]] = {}
+    if source is not None:
+        ids = [row["product_id"] for row in labels]
+        originals = find_originals(folder, dataset["options"], ids, source, format)
+    _draw(labels, [_cells(folder, dataset, row, originals) for row in labels], source is not None).save(file)
+    return len(labels), total
+
+
+def _cells(
+    folder: Place, dataset: dict[str, Any], row: dict[str, Any], originals: dict[str, list[Original]]
+) -> list[Cell]:
+    """The pictures of a product in the order in which they are shown: written ones, or before and after by turns."""
+    views = list(rows(folder, "images.parquet", row["first_image"], row["images"]))
+    if not originals:
+        return [_written(folder, dataset, view, row["product_id"]) for view in views[:MAX_PHOTOGRAPHS]]
+    cells: list[Cell] = []
+    left = iter(views)
+    for original in originals[row["product_id"]][: MAX_PHOTOGRAPHS // 2]:
+        cells.append(show_original(original.photograph, CELL))
+        view = None if original.reason else next(left, None)
+        cells.append(
+            original.reason or "not there" if view is None else _written(folder, dataset, view, row["product_id"])
+        )
+    return cells
+
+
+def _written(folder: Place, dataset: dict[str, Any], view: dict[str, Any], product_id: str) -> Image.Image:
+    shard = folder / dataset["shards"][view["shard"]]["name"]
+    try:
+        with shard.open("rb") as file:
+            file.seek(view["offset"])
+            return Image.open(io.BytesIO(file.read(view["size"]))).convert("RGB")
+    except OSError as error:
+        raise BadData(
+            f"a photograph of '{product_id}' can not be read from '{shard}': {error}",
+            change="skill-shards verify --full names all damage",
+        ) from error
+
+
+def _draw(labels: Sequence[dict[str, Any]], cells: Sequence[Sequence[Cell]], in_pairs: bool) -> Image.Image:
+    columns = max((len(row) for row in cells), default=0)
+    # A wider gap between the pairs than within them.
+    places = [
+        CAPTION + column * (CELL + GAP) + (2 * GAP * (column // 2) if in_pairs else 0) for column in range(columns)
+    ]
+    width = (places[-1] + CELL if places else CAPTION) + GAP
+    sheet = Image.new("RGB", (width, len(labels) * (CELL + GAP) + GAP), GROUND)
+    for number, (row, pictures) in enumerate(zip(labels, cells, strict=True)):
         top = GAP + number * (CELL + GAP)
         _caption(ImageDraw.Draw(sheet), row, top)
-        place = images.slice(row["first_image"], min(row["images"], MAX_PHOTOGRAPHS)).to_pylist()
-        for view, image in enumerate(place):
-            shard = folder / dataset["shards"][image["shard"]]["name"]
-            photograph = _read(shard, image["offset"], image["size"], row["product_id"])
-            left = CAPTION + view * (CELL + GAP)
-            sheet.paste(PLATE, (left, top, left + CELL, top + CELL))
-            sheet.paste(photograph, (left + (CELL - photograph.width) // 2, top + (CELL - photograph.height) // 2))
-    sheet.save(file)
-    return len(rows), len(table)
+        for left, picture in zip(places, pictures, strict=False):
+            _place(sheet, picture, left, top)
+    return sheet
 
 
-def _caption(pen: ImageDraw.ImageDraw, row: dict, top: int) -> None:
+def _place(sheet: Image.Image, picture: Cell, left: int, top: int) -> None:
+    frame = (left, top, left + CELL, top + CELL)
+    if isinstance(picture, str):
+        sheet.paste(VOID, frame)
+        font = ImageFont.load_default(12)
+        ImageDraw.Draw(sheet).text((left + 8, top + CELL // 2 - 8), picture.replace("_", " "), fill=INK, font=font)
+        return
+    sheet.paste(PLATE, frame)
+    fitted = _fitted(picture)
+    sheet.paste(fitted, (left + (CELL - fitted.width) // 2, top + (CELL - fitted.height) // 2))
+
+
+def _fitted(image: Image.Image) -> Image.Image:
+    """Letterboxed into a cell; small ones enlarged by whole factors, so that their pixels are seen as they are."""
+    factor = CELL / max(image.size)
+    if factor >= 2:
+        whole = int(factor)
+        return image.resize((image.width * whole, image.height * whole), Image.Resampling.NEAREST)
+    if factor < 1:
+        size = (max(1, round(image.width * factor)), max(1, round(image.height * factor)))
+        return image.resize(size, Image.Resampling.LANCZOS)
+    return image
+
+
+def _caption(pen: ImageDraw.ImageDraw, row: dict[str, Any], top: int) -> None:
     labels = [row["product_type"], row["color"], row["pattern"], row["variant_group"], row["split"]]
     lines = [
         row["product_id"],
@@ -59,22 +142,3 @@ def _caption(pen: ImageDraw.ImageDraw, row: dict, top: int) -> None:
     for number, line in enumerate(lines):
         text = line if len(line) <= 30 else line[:29] + "…"
         pen.text((GAP, top + number * 17), text, fill=INK, font=ImageFont.load_default(14 if number == 0 else 12))
-
-
-def _read(shard: Path, offset: int, size: int, product_id: str) -> Image.Image:
-    try:
-        with shard.open("rb") as file:
-            file.seek(offset)
-            image = Image.open(io.BytesIO(file.read(size))).convert("RGB")
-    except OSError as error:
-        raise BadData(
-            f"a photograph of '{product_id}' can not be read from '{shard}': {error}",
-            change="skill-shards verify --full names all damage",
-        ) from error
-    factor = CELL / max(image.size)
-    if factor >= 2:
-        whole = int(factor)
-        return image.resize((image.width * whole, image.height * whole), Image.Resampling.NEAREST)
-    if factor < 1:
-        image.thumbnail((CELL, CELL), Image.Resampling.LANCZOS)
-    return image

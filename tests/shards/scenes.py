@@ -28,7 +28,7 @@ def scene(
     specks: int = 0,
     seed: int = 0,
 ) -> Image.Image:
-    """shadow: darkness in 0..1, blurred by ``blur`` pixels, moved by ``shift``; quality: of a JPEG in between, 0 none."""
+    """shadow: darkness in 0..1, blurred by ``blur`` pixels, moved by ``shift``; quality: of a JPEG between, 0 none."""
     rng = np.random.default_rng(seed)
     mask = Image.new("L", size, 0)
     getattr(ImageDraw.Draw(mask), shape)((box[0], box[1], box[2] - 1, box[3] - 1), fill=255)

@@ -88,7 +88,7 @@ KINDS: dict[str, tuple[Callable[[], bytes], np.ndarray]] = {
     "png 16-bit grey": (lambda: sixteen_bit(deep(GREY[..., 0])), GREY),
     "png 16-bit grey, one value transparent": (
         lambda: sixteen_bit(deep(GREY[..., 0]), chunk(b"tRNS", struct.pack(">H", int(deep(GREY[5, 5, 0]))))),
-        np.where(GREY == GREY[5, 5, 0], 255, GREY),
+        np.where(GREY[5, 5, 0] == GREY, 255, GREY),
     ),
     "png 16-bit rgb": (lambda: sixteen_bit(deep(RGB)), RGB),
     "png 16-bit grey with alpha": (
@@ -102,7 +102,7 @@ KINDS: dict[str, tuple[Callable[[], bytes], np.ndarray]] = {
     "png palette": (lambda: encode(PALETTE, "PNG"), FEW),
     "png palette, one colour transparent": (
         lambda: encode(PALETTE, "PNG", transparency=PALETTE.getpixel((0, 0))),
-        np.where((FEW == FEW[0, 0]).all(-1, keepdims=True), 255, FEW),
+        np.where((FEW[0, 0] == FEW).all(-1, keepdims=True), 255, FEW),
     ),
     "png straight alpha": (lambda: encode(np.dstack([RGB, ALPHA]), "PNG"), over_white(RGB, ALPHA)),
     "png grey with alpha": (
@@ -233,7 +233,10 @@ def test_truncated_anywhere_is_named_so(kind: str, share: float) -> None:
         (jpeg_by_hand.twelve_bit(np.arange(12).reshape(3, 4) * 300), "undecodable"),
         (encode(Image.new("F", (9, 9), 0.5), "TIFF"), "undecodable"),
         (encode(Image.fromarray(np.full((9, 9), 1 << 20, np.int32)), "TIFF"), "undecodable"),
-        (b"BM" + struct.pack("<IHHI", 54, 0, 0, 54) + struct.pack("<IIIHHIIIIII", 40, 0, 0, 1, 24, *[0] * 6), "undecodable"),
+        (
+            b"BM" + struct.pack("<IHHI", 54, 0, 0, 54) + struct.pack("<IIIHHIIIIII", 40, 0, 0, 1, 24, *[0] * 6),
+            "undecodable",
+        ),
     ],
 )
 def test_golden_verdicts(tmp_path: Path, content: bytes, reason: str) -> None:
@@ -277,7 +280,7 @@ def test_a_profile_for_other_channels_is_ignored() -> None:
 
 
 def ink_profile() -> bytes:
-    """A CMYK profile by hand: a table of two points an ink from CMYK to Lab, in which cyan and magenta change places."""
+    """A CMYK profile by hand: a table of two points an ink from CMYK to Lab, in which cyan and magenta are swapped."""
 
     def tag(signature: bytes, body: bytes) -> tuple[bytes, bytes]:
         return signature, body + bytes(-len(body) % 4)
@@ -294,7 +297,11 @@ def ink_profile() -> bytes:
     table = b"mft1" + bytes(4) + bytes([4, 3, 2, 0]) + one + ramp * 4 + values.tobytes() + ramp * 3
     words = "hand-made inks".encode("utf-16-be")
     name = b"mluc" + bytes(4) + struct.pack(">II2s2sII", 1, 12, b"en", b"US", len(words), 28) + words
-    tags = [tag(b"desc", name), tag(b"A2B0", table), tag(b"wtpt", b"XYZ \0\0\0\0" + struct.pack(">3i", 63190, 65536, 54061))]
+    tags = [
+        tag(b"desc", name),
+        tag(b"A2B0", table),
+        tag(b"wtpt", b"XYZ \0\0\0\0" + struct.pack(">3i", 63190, 65536, 54061)),
+    ]
     tags.append(tag(b"cprt", name))
     place = 128 + 4 + 12 * len(tags)
     directory = struct.pack(">I", len(tags))

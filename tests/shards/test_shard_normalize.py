@@ -1,16 +1,21 @@
-"""Verdicts and pixels of the normalisation; sources are made with Pillow, 16-bit PNG also by hand."""
+"""What a normalised photograph is: its JPEG, its frame, its hash; and that normalising again changes nothing."""
 
 import io
 import struct
-import zlib
+import warnings
 from pathlib import Path
 
+import imagehash
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
-from shards.normalize import Normalization, normalize_bytes, normalize_file
-from shards.rejects import Rejected
+from shards.jpeg import is_plain
+from shards.normalize import Jpeg, Normalization, normalize_bytes, normalize_file, normalize_image
+from shards.perceptual_hash import perceptual_hash
+from tests.shards.scenes import SIZE, scene
 
 PLAIN = Normalization(preprocess="none", max_side=512)
 CATALOG = Normalization(preprocess="catalog", max_side=512)
@@ -47,28 +52,6 @@ def corners() -> Image.Image:
     return image
 
 
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_orientation_is_applied(orientation: int) -> None:
-    upright = np.asarray(corners())
-    # EXIF 2.3, tag 274: which side of the stored picture is the visual top and which the visual left.
-    stored = {
-        1: upright,
-        2: upright[:, ::-1],
-        3: upright[::-1, ::-1],
-        4: upright[::-1],
-        5: upright.transpose(1, 0, 2),
-        6: upright.transpose(1, 0, 2)[::-1],
-        7: upright[::-1, ::-1].transpose(1, 0, 2),
-        8: upright.transpose(1, 0, 2)[:, ::-1],
-    }[orientation]
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    found = pixels(encode(Image.fromarray(np.ascontiguousarray(stored)), exif=exif))
-    assert found.shape == upright.shape
-    for row, column in ((7, 7), (7, 40), (24, 7), (24, 40)):
-        assert close(found[row, column], upright[row, column], 12)
-
-
 def test_the_jpeg_is_baseline_420_without_metadata() -> None:
     exif = Image.Exif()
     exif[0x010E] = "a description"
@@ -87,105 +70,6 @@ def test_the_jpeg_is_baseline_420_without_metadata() -> None:
             assert data[place + 4 : place + 9] == b"JFIF\0"
         place += 2 + length
     assert set(markers) == {0xE0, 0xDB, 0xC0, 0xC4}
-
-
-def test_alpha_lies_over_white() -> None:
-    image = Image.new("RGBA", (32, 32), (200, 0, 0, 255))
-    image.paste((0, 0, 200, 0), (0, 0, 16, 32))
-    image.paste((0, 0, 0, 128), (16, 16, 32, 32))
-    found = pixels(encode(image))
-    assert close(found[8, 4], (255, 255, 255)) and close(found[4, 26], (200, 0, 0)) and close(found[26, 26], (127,) * 3)
-    grey = Image.merge("LA", (Image.new("L", (32, 32), 60), Image.new("L", (32, 32), 0)))
-    assert close(pixels(encode(grey)), 255)
-
-
-def test_palette_and_its_transparency() -> None:
-    image = Image.new("P", (32, 32), 1)
-    image.putpalette([10, 20, 30, 0, 160, 0])
-    assert close(pixels(encode(image)), (0, 160, 0))
-    assert close(pixels(encode(image, transparency=1)), (255, 255, 255))
-    assert close(pixels(encode(image, "GIF")), (0, 160, 0))
-
-
-def sixteen_bit_png(values: np.ndarray) -> bytes:
-    """Grey PNG of 16 bits, written out chunk by chunk."""
-
-    def chunk(kind: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
-    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
-    head = struct.pack(">IIBBBBB", values.shape[1], values.shape[0], 16, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
-
-
-def test_sixteen_bit_grey_is_scaled_not_clipped() -> None:
-    values = np.tile(np.linspace(0, 65535, 64).astype(np.uint16), (16, 1))
-    found = pixels(sixteen_bit_png(values))
-    assert close(found, (values / 65535 * 255)[..., None], 4)
-
-
-def test_cmyk_is_seen_as_rgb() -> None:
-    image = Image.new("CMYK", (32, 32), (0, 255, 255, 0))
-    assert close(pixels(encode(image, "JPEG", quality=100)), (255, 0, 0), 8)
-
-
-def test_a_foreign_profile_is_applied_and_srgb_is_not() -> None:
-    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    image = Image.new("RGB", (32, 32), (180, 120, 60))
-    assert close(pixels(encode(image, icc_profile=srgb)), (180, 120, 60))
-    assert close(pixels(encode(image, icc_profile=srgb[:200])), (180, 120, 60)), "a damaged profile is ignored"
-    # A profile of another name in which the primaries of red and blue have changed places.
-    swapped = srgb.replace(b"rXYZ", b"----").replace(b"bXYZ", b"rXYZ").replace(b"----", b"bXYZ")
-    swapped = swapped.replace("sRGB".encode("utf-16-be"), "BGRs".encode("utf-16-be"))
-    assert close(pixels(encode(image, icc_profile=swapped)), (60, 120, 180), 8)
-
-
-@pytest.mark.parametrize(
-    ("content", "reason"),
-    [
-        (b"", "empty_file"),
-        (b"<!DOCTYPE html><html><body>404</body></html>", "not_an_image"),
-        (encode(corners().resize((300, 200)), "JPEG")[:-900], "truncated"),
-        (encode(corners())[:60], "truncated"),
-        (encode(corners().resize((300, 200)), "WEBP")[:200], None),
-    ],
-)
-def test_bad_bytes_get_a_named_verdict(tmp_path: Path, content: bytes, reason: str | None) -> None:
-    path = tmp_path / "photograph.jpg"
-    path.write_bytes(content)
-    with pytest.raises(Rejected) as caught:
-        normalize_file(path, PLAIN)
-    assert caught.value.reason == reason or (reason is None and caught.value.detail)
-
-
-def test_files_that_are_none(tmp_path: Path) -> None:
-    for path, reason in (
-        (tmp_path / "absent.jpg", "missing_file"),
-        (tmp_path, "unreadable"),
-        (Path("/dev/null"), "unreadable"),
-        (tmp_path / ("x" * 300), "unreadable"),
-    ):
-        with pytest.raises(Rejected) as caught:
-            normalize_file(path, PLAIN)
-        assert caught.value.reason == reason
-    loop = tmp_path / "loop.jpg"
-    loop.symlink_to(loop)
-    with pytest.raises(Rejected, match="unreadable"):
-        normalize_file(loop, PLAIN)
-
-
-def test_limits_hold_before_anything_is_decoded(tmp_path: Path) -> None:
-    forged = bytearray(sixteen_bit_png(np.zeros((1, 1), np.uint16)))
-    forged[16:24] = struct.pack(">II", 60_000, 60_000)
-    forged[29:33] = struct.pack(">I", zlib.crc32(bytes(forged[12:29])))
-    with pytest.raises(Rejected, match="too_many_pixels"):
-        normalize_bytes(bytes(forged), PLAIN)
-    large = tmp_path / "large.jpg"
-    large.write_bytes(b"\xff" * 101)
-    with pytest.raises(Rejected, match="too_large_file"):
-        normalize_file(large, Normalization(max_file_bytes=100))
-    with pytest.raises(Rejected, match="too_many_pixels"):
-        normalize_bytes(encode(corners()), Normalization(max_pixels=48 * 32 - 1))
 
 
 def test_catalog_trims_to_the_margin_and_pads_to_a_square() -> None:
@@ -224,3 +108,154 @@ def test_a_large_jpeg_is_the_same_picture_after_reduced_decoding() -> None:
     found = pixels(encode(Image.fromarray(smooth), "JPEG", quality=95), Normalization("none", max_side=120))
     expected = np.asarray(Image.fromarray(smooth).resize((120, 80), Image.Resampling.BOX)).astype(int)
     assert found.shape == expected.shape and np.abs(found - expected).mean() < 2
+
+
+def test_the_size_of_the_source_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "photograph.png"
+    path.write_bytes(encode(corners()))
+    assert normalize_file(path, PLAIN).source_bytes == path.stat().st_size
+    assert normalize_image(corners(), PLAIN).source_bytes == 0
+
+
+# --- what already is such a JPEG
+
+
+def plain_jpeg(image: Image.Image, **options) -> bytes:
+    return encode(image, "JPEG", **({"quality": 80, "subsampling": 2} | options))
+
+
+def changed(data: bytes, how: Normalization = PLAIN) -> bool:
+    return normalize_bytes(data, how).data != data
+
+
+def test_a_jpeg_of_the_form_passes_through_byte_for_byte() -> None:
+    data = plain_jpeg(corners())
+    jpeg = normalize_bytes(data, PLAIN)
+    assert jpeg == Jpeg(data, 32, 48, jpeg.phash, len(data))
+    assert not changed(plain_jpeg(corners(), optimize=True))
+
+
+EXIF = Image.Exif()
+EXIF[0x0112] = 1
+
+
+def wide_tables(data: bytes) -> bytes:
+    """The same JPEG with its quantization tables written in 16 bits."""
+    while (place := data.find(b"\xff\xdb\0\x43")) >= 0:
+        body = data[place + 4 : place + 4 + 65]
+        wide = bytes([0x10 | body[0]]) + b"".join(bytes([0, value]) for value in body[1:])
+        data = data[:place] + b"\xff\xdb\0\x83" + wide + data[place + 4 + 65 :]
+    return data
+
+
+@pytest.mark.parametrize(
+    ("what", "data"),
+    [
+        ("progressive", plain_jpeg(corners(), progressive=True)),
+        ("4:4:4", plain_jpeg(corners(), subsampling=0)),
+        ("grey", plain_jpeg(corners().convert("L"))),
+        ("cmyk", plain_jpeg(corners().convert("CMYK"))),
+        ("exif", plain_jpeg(corners(), exif=EXIF)),
+        ("comment", plain_jpeg(corners(), comment=b"hello")),
+        ("restart intervals", plain_jpeg(corners(), restart_marker_blocks=2)),
+        ("bytes behind the end", plain_jpeg(corners()) + b"\0"),
+        ("a second image behind the end", plain_jpeg(corners()) * 2),
+        ("too large", plain_jpeg(Image.new("RGB", (513, 40)))),
+        ("16-bit tables", wide_tables(plain_jpeg(corners()))),
+    ],
+)
+def test_any_other_is_written_anew(what: str, data: bytes) -> None:
+    assert changed(data)
+    assert not changed(normalize_bytes(data, PLAIN).data)
+
+
+def test_a_jpeg_of_the_form_is_decoded_whole_before_it_passes() -> None:
+    data = plain_jpeg(Image.effect_noise((200, 200), 80).convert("RGB"))
+    # Cut within the pixels, with the end put back: no marker tells.
+    damaged = data[: len(data) // 2] + b"\xff\xd9"
+    assert is_plain(damaged)
+    try:
+        jpeg = normalize_bytes(damaged, PLAIN)
+    except Exception as error:
+        assert "truncated" in str(error)
+    else:
+        # libjpeg fills what is missing with grey and says so only in a warning: then the pixels are all there.
+        assert (jpeg.width, jpeg.height) == (200, 200)
+
+
+def test_catalog_passes_squares_alone_and_those_without_a_border() -> None:
+    noise = Image.effect_noise((64, 64), 60).convert("RGB")
+    assert not changed(plain_jpeg(noise), CATALOG)
+    assert changed(plain_jpeg(noise.crop((0, 0, 64, 60))), CATALOG)
+    bordered = Image.new("RGB", (128, 128), "white")
+    bordered.paste(noise.point(lambda value: value // 2), (32, 32))
+    assert changed(plain_jpeg(bordered), CATALOG)
+
+
+scenes = st.fixed_dictionaries(
+    {
+        "ground": st.sampled_from([(255,) * 3, (252, 252, 252), (246, 246, 246), (250, 248, 244), (120, 140, 90)]),
+        "color": st.tuples(st.integers(0, 220), st.integers(0, 220), st.integers(0, 220)),
+        "box": st.tuples(st.integers(0, 140), st.integers(0, 190), st.integers(80, 220), st.integers(80, 270)).map(
+            lambda b: (b[0], b[1], min(SIZE[0], b[0] + b[2]), min(SIZE[1], b[1] + b[3]))
+        ),
+        "shape": st.sampled_from(["rectangle", "ellipse"]),
+        "shadow": st.sampled_from([0, 0, 0.1, 0.3]),
+        "blur": st.integers(3, 12),
+        "quality": st.sampled_from([0, 95]),
+    }
+)
+"""Items of 80 pixels or more: on smaller ones in poorer JPEGs the blocks of colour are wider than ``SLACK``."""
+
+
+@settings(max_examples=40, deadline=None)
+@given(scenes, st.sampled_from([100, 256, 512]), st.sampled_from(["catalog", "none"]))
+def test_normalising_again_changes_no_byte(drawn: dict, max_side: int, preprocess: str) -> None:
+    how = Normalization(preprocess, max_side=max_side)
+    once = normalize_image(scene(**drawn), how)
+    again = normalize_bytes(once.data, how)
+    assert again.data == once.data
+
+
+# --- the perceptual hash
+
+
+def bits(hash: int, other: int) -> int:
+    return (hash ^ other).bit_count()
+
+
+def reference(image: Image.Image) -> int:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return int(str(imagehash.phash(image)), 16)
+
+
+def cloth(seed: int, side: int) -> Image.Image:
+    """A texture whose amplitudes fall with the frequency, as those of photographs do."""
+    rng = np.random.default_rng(seed)
+    y, x = np.meshgrid(np.fft.fftfreq(side), np.fft.rfftfreq(side), indexing="ij")
+    falling = 1 / np.maximum(np.hypot(y, x), 1 / side)
+    waves = rng.normal(size=(3, 2, *falling.shape))
+    bands = [np.fft.irfft2((real + 1j * imaginary) * falling, s=(side, side)) for real, imaginary in waves]
+    pixels = [128 + 50 * band / band.std() for band in bands]
+    return Image.fromarray(np.clip(np.stack(pixels, -1), 0, 255).astype(np.uint8))
+
+
+def test_the_hash_is_imagehash_s() -> None:
+    for seed in range(10):
+        small, large = cloth(seed, 32), cloth(seed, 512)
+        assert perceptual_hash(small) == reference(small), "at 32 x 32 nothing is reduced"
+        # A large one is brought near 32 x 32 by whole factors first, which may turn the bits nearest to the median.
+        assert bits(perceptual_hash(large), reference(large)) <= 4
+
+
+def test_the_hash_tells_photographs_apart_and_sees_through_compression() -> None:
+    for seed in range(5):
+        one = normalize_image(cloth(seed, 300), PLAIN)
+        again = normalize_bytes(encode(cloth(seed, 300), "JPEG", quality=60), PLAIN)
+        other = normalize_image(cloth(seed + 100, 300), PLAIN)
+        assert bits(one.phash, again.phash) <= 4 < 12 < bits(one.phash, other.phash)
+        assert 0 < one.phash < 2**64
+    assert perceptual_hash(Image.new("RGB", (90, 70), (9, 9, 9))) == perceptual_hash(
+        Image.new("RGB", (9, 9), (8, 8, 8))
+    )

@@ -1,0 +1,120 @@
+"""The contact sheet: what was written, and before and after beside each other, checked by the colours in its cells."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from shards.build import build
+from shards.errors import BadData, BadUsage
+from shards.sheet import CAPTION, CELL, GAP, GROUND, VOID, write_sheet
+
+COLORS = {"red": (200, 30, 30), "green": (30, 160, 30), "blue": (30, 40, 200)}
+
+
+def framed(path: Path, color) -> None:
+    """An item of one colour in the middle of a wide white border."""
+    image = Image.new("RGB", (200, 300), "white")
+    image.paste(color, (75, 125, 125, 175))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image.save(path)
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """Three products; the second photograph of "green" is no image, and "nothing" has no good one."""
+    root = tmp_path / "source"
+    for name, color in COLORS.items():
+        framed(root / name / "0.png", color)
+        framed(root / name / "2.png", tuple(value // 2 for value in color))
+    (root / "green" / "1.png").write_bytes(b"<html>")
+    (root / "nothing").mkdir()
+    (root / "nothing" / "0.png").write_bytes(b"")
+    return root
+
+
+@pytest.fixture
+def dataset(source: Path, tmp_path: Path) -> Path:
+    build(str(source), tmp_path / "shards", workers=0)
+    return tmp_path / "shards"
+
+
+def cell(sheet: Image.Image, row: int, column: int, in_pairs: bool) -> np.ndarray:
+    left = CAPTION + column * (CELL + GAP) + (2 * GAP * (column // 2) if in_pairs else 0)
+    top = GAP + row * (CELL + GAP)
+    return np.asarray(sheet.crop((left, top, left + CELL, top + CELL)).convert("RGB")).astype(int)
+
+
+def share_of(cell: np.ndarray, color, tolerance: int = 30) -> float:
+    return float(np.mean(np.abs(cell - color).max(axis=2) <= tolerance))
+
+
+def test_what_was_written(dataset: Path, tmp_path: Path) -> None:
+    assert write_sheet(dataset, tmp_path / "sheet.png") == (3, 3)
+    sheet = Image.open(tmp_path / "sheet.png")
+    assert sheet.size == (CAPTION + 2 * (CELL + GAP), 3 * (CELL + GAP) + GAP)
+    for row, name in enumerate(sorted(COLORS)):
+        assert share_of(cell(sheet, row, 0, False), COLORS[name]) > 0.5
+
+
+def test_before_and_after(dataset: Path, source: Path, tmp_path: Path) -> None:
+    assert write_sheet(dataset, tmp_path / "sheet.png", source=str(source)) == (3, 3)
+    sheet = Image.open(tmp_path / "sheet.png")
+    for row, name in enumerate(sorted(COLORS)):
+        before, after = cell(sheet, row, 0, True), cell(sheet, row, 1, True)
+        assert 0.01 < share_of(before, COLORS[name]) < 0.1, "as it came: letterboxed, the item small"
+        assert share_of(after, COLORS[name]) > 0.5
+    green = sorted(COLORS).index("green")
+    # The second photograph can not be shown, nor was it written: two plates with the reason.
+    for column in (2, 3):
+        assert share_of(cell(sheet, green, column, True), VOID, 0) > 0.9
+    half = tuple(value // 2 for value in COLORS["green"])
+    assert share_of(cell(sheet, green, 4, True), half) > 0.01 and share_of(cell(sheet, green, 5, True), half) > 0.5
+    blue = sorted(COLORS).index("blue")
+    assert share_of(cell(sheet, blue, 4, True), GROUND, 0) == 1, "it has no third photograph"
+
+
+def test_products_are_chosen_by_the_seed(dataset: Path, source: Path, tmp_path: Path) -> None:
+    sheets = []
+    for seed in (0, 0, 1, 2):
+        assert write_sheet(dataset, tmp_path / "sheet.png", products=1, seed=seed, source=str(source)) == (1, 3)
+        sheets.append(Image.open(tmp_path / "sheet.png").tobytes())
+    assert sheets[0] == sheets[1] and len(set(sheets)) > 1
+
+
+def test_a_dropped_duplicate_is_named(source: Path, tmp_path: Path) -> None:
+    (source / "red" / "1.png").write_bytes((source / "red" / "0.png").read_bytes())
+    build(str(source), tmp_path / "shards", workers=0, drop_duplicates=("near",))
+    write_sheet(tmp_path / "shards", tmp_path / "sheet.png", source=str(source))
+    sheet = Image.open(tmp_path / "sheet.png")
+    red = sorted(COLORS).index("red")
+    assert share_of(cell(sheet, red, 2, True), COLORS["red"]) > 0.01, "it is shown as it came"
+    assert share_of(cell(sheet, red, 3, True), VOID, 0) > 0.9
+
+
+def test_a_drawn_catalogue(tmp_path: Path) -> None:
+    build("demo", tmp_path / "shards", designs=2, photo_side=40, seed=3, workers=0)
+    shown, total = write_sheet(tmp_path / "shards", tmp_path / "sheet.png", products=2, source="demo")
+    assert shown == 2 <= total
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.width == CAPTION + 8 * (CELL + GAP) + 3 * 2 * GAP
+
+
+def test_faults(dataset: Path, source: Path, tmp_path: Path) -> None:
+    with pytest.raises(BadUsage, match="no picture's name"):
+        write_sheet(dataset, tmp_path / "sheet.txt")
+    other = tmp_path / "other"
+    framed(other / "yellow" / "0.png", (200, 200, 0))
+    with pytest.raises(BadData, match="has no product 'blue', nor 2 others"):
+        write_sheet(dataset, tmp_path / "sheet.png", source=str(other))
+    rows = [{"product_id": "red", "image_path": "gone.png"}]
+    with (tmp_path / "manifest.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, ["product_id", "image_path"])
+        writer.writeheader()
+        writer.writerows(rows)
+    with pytest.raises(BadData, match="has no product"):
+        write_sheet(dataset, tmp_path / "sheet.png", source=str(tmp_path / "manifest.csv"))
