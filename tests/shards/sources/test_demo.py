@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from shards.sources.demo import COLORS, draw, products
+from shards.sources.demo import catalogue as opened
 from shards.sources.patterns import PATTERNS, share_of_second_color
 from shards.sources.silhouettes import SILHOUETTES
 
@@ -129,3 +130,12 @@ def test_one_photograph_is_pinned() -> None:
         for drawing in product.photographs:
             digest.update(draw(drawing).tobytes())
     assert digest.hexdigest()[:16] == "cec4b40302c11ca8"
+
+
+def test_a_large_catalogue_is_drawn_up_as_it_is_gone_through() -> None:
+    """A million designs open at once: their photographs are estimated, within a twentieth of what a count finds."""
+    large = opened(1_000_000)
+    assert large.images == 14_000_000 and next(iter(large.entries)) == next(products())
+    small = opened(120)
+    assert small.images == sum(len(product.photographs) for product in small.entries)
+    assert abs(small.images / 120 - 14) < 0.7

@@ -83,13 +83,13 @@ def test_an_error_of_ours_is_not_taken_for_a_full_disk(monkeypatch: pytest.Monke
 
 
 def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
-    """A7: ids in any order. With a cache of 1 MiB, 40,000 rows of 540 bytes may take no more than 4,000 do."""
-    paths = [tmp_path / f"{count}.csv" for count in (4_000, 40_000)]
-    for path, count in zip(paths, (4_000, 40_000), strict=True):
-        rows = (f"id-{i * 7919 % (count // 2):07d},{i:07d}.jpg,{'x' * 500}\n" for i in range(count))
+    """A7: ids in any order. With a cache of 1 MiB, 20,000 rows of 1,040 bytes may take no more than 2,000 do."""
+    paths = [tmp_path / f"{count}.csv" for count in (2_000, 20_000)]
+    for path, count in zip(paths, (2_000, 20_000), strict=True):
+        rows = (f"id-{i * 7919 % (count // 2):07d},{i:07d}.jpg,{'x' * 1000}\n" for i in range(count))
         path.write_text("product_id,image_path,note\n" + "".join(rows))
     output = subprocess.run([sys.executable, "-c", MEASURE, *paths], capture_output=True, text=True, check=True).stdout
     small, large = ([float(value) for value in line.split()] for line in output.splitlines())
-    assert (small[:2], large[:2]) == ([2_000, 4_000], [20_000, 40_000])
+    assert (small[:2], large[:2]) == ([1_000, 2_000], [10_000, 20_000])
     # 21 MB of rows went through; SQLite's sorter and Python's own allocator get a few MiB.
     assert large[2] - small[2] < 8, output
