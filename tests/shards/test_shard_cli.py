@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from shards.cli import main
+from tests.shards.conftest import photograph
 
 
 def run(capsys, *words: object) -> tuple[int, str, str]:
@@ -41,6 +42,27 @@ def test_build_verify_info_sheet(capsys, catalogue: Path, tmp_path: Path) -> Non
         assert sheet.height > 4 * 100 and len(sheet.getcolors(1 << 24)) > 100
 
 
+def test_append_merge_repair(capsys, catalogue: Path, tmp_path: Path) -> None:
+    one, two, both = tmp_path / "one", tmp_path / "two", tmp_path / "both"
+    assert run(capsys, "build", catalogue, one, "--types", "shirt", "--split", "train=0.5,test=0.5")[0] == 0
+    assert run(capsys, "build", catalogue, two, "--types", "dress", "--drop-duplicates", "near,exact")[0] == 0
+    code, printed, _ = run(capsys, "merge", both, one, two)
+    assert code == 0 and "dress 3" in printed and "shirt 3" in printed
+    more = tmp_path / "more"
+    for name in ("shirt/s 1", "shirt/new"):
+        photograph(more / name / "0.png", seed=99)
+    code, printed, _ = run(capsys, "append", more, both, "--workers", 1)
+    assert code == 0 and "7 products" in printed
+    for name in ("products.parquet", "shard-000000.idx"):
+        (both / name).unlink()
+    assert run(capsys, "verify", both)[0] == 3
+    code, printed, _ = run(capsys, "repair", both)
+    assert code == 0 and "products.parquet" in printed and "shard-000000.idx" in printed
+    code, printed, _ = run(capsys, "repair", both)
+    assert code == 0 and "nothing to repair" in printed
+    assert run(capsys, "verify", both, "--full")[0] == 0
+
+
 def test_a_manifest_within_the_folder_is_taken(capsys, catalogue: Path, tmp_path: Path) -> None:
     (catalogue / "manifest.csv").write_text("product_id,image_path,color\nx,shirt/s 1/0.png,red\n")
     code, printed, _ = run(capsys, "build", catalogue, tmp_path / "out", "--workers", 1)
@@ -69,6 +91,14 @@ def test_a_manifest_within_the_folder_is_taken(capsys, catalogue: Path, tmp_path
         (["sheet", "empty", "x.png"], 3, "holds no dataset.json"),
         (["sheet", "empty", "x.txt"], 2, "no picture's name"),
         (["sheet", "empty", "x.png", "--products", "0"], 2, "1 or more"),
+        (["build", "demo", "out", "--split", "train=0.5"], 2, "0.5"),
+        (["build", "demo", "out", "--drop-duplicates", "far"], 2, "far"),
+        (["build", "demo", "out", "--types", "spaceship"], 3, "spaceship"),
+        (["build", "demo", "out", "--cap-per-type", "0"], 2, "0"),
+        (["build", "http://x/y", "out"], 2, "s3://"),
+        (["merge", "out", "empty"], 3, "holds no dataset.json"),
+        (["append", "demo", "empty"], 3, "holds no dataset.json"),
+        (["repair", "empty"], 3, "holds no dataset.json"),
         (["paint"], 2, "invalid choice"),
         ([], 2, "required"),
     ],
