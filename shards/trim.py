@@ -132,7 +132,7 @@ def _told_apart(cells: _Cells, inner: Box, outer: Box) -> bool:
         return True
     left, top, right, bottom = inner
     within = (slice(top, bottom), slice(left, right))
-    return (
+    return bool(
         area(inner) >= LEAST_ITEM * area(outer)
         and float(cells.solid[within].mean()) >= LEAST_SOLID
         and np.count_nonzero(cells.clear) > np.count_nonzero(cells.clear[within]) + _TAIL
@@ -161,8 +161,8 @@ def _sharp(depth: np.ndarray, least: float) -> np.ndarray:
 def _without_specks(mask: np.ndarray) -> np.ndarray:
     """Cells with at least four others within two cells of them."""
     padded = np.pad(mask, 2).astype(np.int8)
-    rows = sum(padded[shift : shift + mask.shape[0]] for shift in range(5))
-    around = sum(rows[:, shift : shift + mask.shape[1]] for shift in range(5))
+    rows = np.sum([padded[shift : shift + mask.shape[0]] for shift in range(5)], axis=0)
+    around = np.sum([rows[:, shift : shift + mask.shape[1]] for shift in range(5)], axis=0)
     return mask & (around >= 5)
 
 
