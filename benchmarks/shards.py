@@ -4,9 +4,10 @@
     python -m benchmarks.shards --images 0 --memory --scale 1000000 --out records.jsonl
 
 The Pillow loop does to each file: open; draft mode to no less than twice the wanted side, as the builder does; decode;
-convert to RGB; resize to a long side of 512 with the builder's filter; encode as JPEG of quality 90, 4:2:0. The build
-does all of its work: it also reads the whole manifest, trims the white border and pads to a square, hashes, writes the
-tars, the tables and dataset.json. Both read from the page cache; the build's time holds the start of its children.
+convert to RGB; resize to a long side of 512 with the builder's filter; encode as JPEG of quality 90, 4:2:0. A build
+with ``--preprocess none`` makes the same pixels of them, and hashes, writes tars and tables; the default one also looks
+for the white border, trims it and pads to a square, so it resizes and encodes another number of pixels. Both read from
+the page cache; a build's time holds the start of its children and the whole manifest.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from shards.errors import exit_with
 SIDE = 512
 GOAL_OF_PILLOW = 0.85
 GOAL_OF_TWO = 1.8
+LOOP, LOOP_2 = "pillow loop, 1 process", "pillow loop, 2 processes"
 Record = dict[str, Any]
 
 
@@ -56,11 +58,12 @@ def speed(files: Sequence[Path], repeats: int, scratch: Path) -> list[Record]:
     with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
         list(pool.map(pillow_loop, [files[:1]] * 8))
         variants: dict[str, Callable[[], object]] = {
-            "pillow loop, 1 process": lambda: pillow_loop(files),
-            "build, in process": lambda: _build(manifest, scratch, 0),
-            "build, 1 worker": lambda: _build(manifest, scratch, 1),
-            "pillow loop, 2 processes": lambda: list(pool.map(pillow_loop, _chunks(files))),
-            "build, 2 workers": lambda: _build(manifest, scratch, 2),
+            LOOP: lambda: pillow_loop(files),
+            "build without H, 1 worker": lambda: _build(manifest, scratch, 1, "none"),
+            "build, 1 worker": lambda: _build(manifest, scratch, 1, "catalog"),
+            LOOP_2: lambda: list(pool.map(pillow_loop, _chunks(files))),
+            "build without H, 2 workers": lambda: _build(manifest, scratch, 2, "none"),
+            "build, 2 workers": lambda: _build(manifest, scratch, 2, "catalog"),
         }
         seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in variants}
         for _ in range(repeats):
@@ -75,8 +78,8 @@ def _chunks(files: Sequence[Path], size: int = 16) -> list[Sequence[Path]]:
     return [files[start : start + size] for start in range(0, len(files), size)]
 
 
-def _build(manifest: Path, scratch: Path, workers: int) -> None:
-    build(manifest, scratch / "out", workers=workers, overwrite=True)
+def _build(manifest: Path, scratch: Path, workers: int, preprocess: str) -> None:
+    build(manifest, scratch / "out", workers=workers, preprocess=preprocess, overwrite=True)
 
 
 def _timed(work: Callable[[], object]) -> tuple[float, float]:
@@ -103,28 +106,30 @@ def _rates(
         record |= {"images_per_s_per_core": statistics.median(rates) / cores, "shapes": shapes}
         record |= {"mb_per_s_per_core": statistics.median(rates) / cores * megabytes / images}
         # Processes of the pool end later than they are measured.
-        if name != "pillow loop, 2 processes":
+        if name != LOOP_2:
             record |= {"cpu_ms_per_image": statistics.median(cpu for _, cpu in times) / images * 1000}
         records.append(record)
     return records
 
 
 def _ratios(seconds: dict[str, list[tuple[float, float]]], shapes: Record) -> list[Record]:
-    one, two = "pillow loop, 1 process", "pillow loop, 2 processes"
-    pairs = {
-        "1 worker over the loop": ("build, 1 worker", one, GOAL_OF_PILLOW),
-        "2 workers over the loop of 2": ("build, 2 workers", two, GOAL_OF_PILLOW),
-        "in process over the loop": ("build, in process", one, GOAL_OF_PILLOW),
-        "2 workers over 1": ("build, 2 workers", "build, 1 worker", GOAL_OF_TWO),
-        "the loop of 2 over 1": (two, one, None),
-    }
     records = []
-    for name, (fast, base, goal) in pairs.items():
-        ratios = sorted(of_base[0] / of_fast[0] for of_fast, of_base in zip(seconds[fast], seconds[base]))
-        record = {"what": f"shards/ratio/{name}", "value": statistics.median(ratios), "unit": "times", "goal": goal}
-        record |= {"quantiles": {"min": ratios[0], "max": ratios[-1]}, "repeats": len(ratios), "shapes": shapes}
-        records.append(record)
-    return records
+    for build_of in ("build without H", "build"):
+        one, two = f"{build_of}, 1 worker", f"{build_of}, 2 workers"
+        wall = ((one, LOOP, GOAL_OF_PILLOW), (two, LOOP_2, GOAL_OF_PILLOW), (two, one, GOAL_OF_TWO))
+        records += [_ratio(seconds, *pair, 0, shapes) for pair in wall]
+        records.append(_ratio(seconds, one, LOOP, GOAL_OF_PILLOW, 1, shapes))
+    return [*records, _ratio(seconds, LOOP_2, LOOP, None, 0, shapes)]
+
+
+def _ratio(
+    seconds: dict[str, list[tuple[float, float]]], of: str, base: str, goal: float | None, clock: int, shapes: Record
+) -> Record:
+    """How many times as fast ``of`` is as ``base``, by the wall clock (0) or in CPU time (1), repeat by repeat."""
+    ratios = sorted(slow[clock] / fast[clock] for fast, slow in zip(seconds[of], seconds[base]))
+    record: Record = {"what": f"shards/ratio/{of} to {base}{', CPU' * clock}", "value": statistics.median(ratios)}
+    record |= {"unit": "times", "goal": goal, "quantiles": {"min": ratios[0], "max": ratios[-1]}}
+    return record | {"repeats": len(ratios), "shapes": shapes}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -171,7 +176,7 @@ def _tell(records: list[Record], new: list[Record]) -> None:
         goal = f"   (goal {record['goal']})" if record.get("goal") else ""
         core = f"   {record['mb_per_s_per_core']:.1f} MB/s per core" if "mb_per_s_per_core" in record else ""
         cpu = f", {record['cpu_ms_per_image']:.2f} CPU ms an image" if "cpu_ms_per_image" in record else ""
-        print(f"{record['what']:58} {record['value']:10.4g} {record['unit']}{goal}{core}{cpu}", flush=True)
+        print(f"{record['what']:70} {record['value']:10.4g} {record['unit']}{goal}{core}{cpu}", flush=True)
     records += new
 
 
