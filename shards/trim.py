@@ -84,11 +84,10 @@ def trim_box(image: Image.Image) -> Box:
     """The box of an RGB ``image`` without its near-white border, but for a margin of it; all of it where none is."""
     whole = (0, 0, image.width, image.height)
     factor = -(-max(image.size) // COARSE)
-    coarse = np.asarray(image.reduce(factor) if factor > 1 else image).astype(np.float32)
-    ground = _ground(coarse)
+    ground = _ground(image, factor)
     if ground is None:
         return whole
-    cells = _cells(coarse, ground)
+    cells = _cells(_reduced(image, factor), ground)
     outer = _bounds(cells.something)
     if outer is None:
         return whole
@@ -97,9 +96,18 @@ def trim_box(image: Image.Image) -> Box:
     return _with_margin(_settle(image, kept, factor, ground.border), image.width, image.height)
 
 
-def _ground(coarse: np.ndarray) -> _Ground | None:
-    deep = max(1, round(_RIM * max(coarse.shape)))
-    sides = [part.reshape(-1, 3) for part in (coarse[:deep], coarse[-deep:], coarse[:, :deep], coarse[:, -deep:])]
+def _ground(image: Image.Image, factor: int) -> _Ground | None:
+    """From the rim alone, so that the many photographs without a white border cost no look at the rest."""
+    width, height = image.size
+    deep = max(1, round(_RIM * max(width, height) / factor)) * factor
+    rims = (
+        (0, 0, width, deep),
+        (0, height - deep, width, height),
+        (0, 0, deep, height),
+        (width - deep, 0, width, height),
+    )
+    frames = [(max(0, left), max(0, top), min(width, right), min(height, bottom)) for left, top, right, bottom in rims]
+    sides = [_reduced(image.crop(frame), factor).reshape(-1, 3) for frame in frames]
     near_white = [_is_near_white(side) for side in sides]
     if max(float(found.mean()) for found in near_white) < LEAST_SHARE:
         return None
@@ -109,6 +117,11 @@ def _ground(coarse: np.ndarray) -> _Ground | None:
     noise = 1.4826 * float(np.median(_highest(np.abs(white - color))))
     plain = _highest(np.abs(rim - color)) <= max(FAINT, 4 * noise)
     return _Ground(color, noise, float(plain.mean()))
+
+
+def _reduced(image: Image.Image, factor: int) -> np.ndarray:
+    """[H, W, 3] float32: the means of ``factor`` x ``factor`` pixels."""
+    return np.asarray(image.reduce(factor) if factor > 1 else image).astype(np.float32)
 
 
 def _is_near_white(pixels: np.ndarray) -> np.ndarray:
