@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import math
 import multiprocessing
 import resource
 import statistics
@@ -42,13 +43,15 @@ Record = dict[str, Any]
 def pillow_loop(files: Sequence[Path]) -> None:
     for file in files:
         image = Image.open(file)
-        image.draft("RGB", (2 * SIDE, 2 * SIDE))
+        image.draft("RGB", _fit(image.size, 2 * SIDE, math.ceil))
         image = image.convert("RGB")
-        share = min(1.0, SIDE / max(image.size))
-        if share < 1:
-            size = (max(1, round(image.width * share)), max(1, round(image.height * share)))
-            image = image.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
+        image = image.resize(_fit(image.size, SIDE, round), Image.Resampling.LANCZOS, reducing_gap=3.0)
         image.save(io.BytesIO(), "JPEG", quality=90, subsampling=2)
+
+
+def _fit(size: tuple[int, int], side: int, rounded: Callable[[float], int]) -> tuple[int, int]:
+    share = min(1.0, side / max(size))
+    return rounded(size[0] * share), rounded(size[1] * share)
 
 
 def speed(files: Sequence[Path], repeats: int, scratch: Path) -> list[Record]:
