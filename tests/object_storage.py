@@ -63,7 +63,7 @@ def serve(folder: Path, log: Path) -> tuple[subprocess.Popen, str]:
     """Start the server on a free port of loopback; its process and its address, once it listens."""
     (folder / "bucket").mkdir(parents=True, exist_ok=True)
     rclone = Path(sys.executable).with_name("rclone")
-    # A test may change the folder behind the server's back, so it forgets at once; 0 would keep a core busy (rclone 1.75).
+    # A test may change the folder behind the server's back, so it forgets at once; 0 would keep a core busy (1.75).
     command = [str(rclone), "serve", "s3", "--addr", "127.0.0.1:0", "--config", os.devnull, "--dir-cache-time", "5ms"]
     environment = os.environ | {"RCLONE_AUTH_KEY": f'"{KEY_ID},{SECRET}"'}
     with log.open("wb") as output:
