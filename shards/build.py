@@ -17,6 +17,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from shards.counting import Progress
 from shards.duplicates import KINDS
 from shards.engines import open_engine
@@ -123,6 +125,7 @@ def build(
     done = Progress(images_total=catalogue.images)
     with ExitStack() as stack:
         stack.enter_context(_explained(output, done))
+        stack.enter_context(_system_memory_pool())
         output.take()
         stack.callback(output.release)
         stack.enter_context(_without_trace_of_nothing(output))
@@ -193,6 +196,17 @@ def _explained(output: Output, done: Progress) -> Iterator[None]:
             more = f"about {done.bytes_written * left / 2**20:,.1f} MiB more of shards are to come; " if left else ""
             full.change = f"{more}make room and give the same command again: it goes on behind the last finished shard"
             raise
+
+
+@contextmanager
+def _system_memory_pool() -> Iterator[None]:
+    """pyarrow's own pool keeps what it once had: at the end of a build three times of what is in use."""
+    before = pa.default_memory_pool()
+    pa.set_memory_pool(pa.system_memory_pool())
+    try:
+        yield
+    finally:
+        pa.set_memory_pool(before)
 
 
 @contextmanager

@@ -69,7 +69,7 @@ TABLES = {
 }
 LATER_TABLES = {"duplicates.parquet"}
 """Data sets that were built before they existed lack them."""
-ROW_GROUP = 65_536
+ROW_GROUP = 16_384
 SHARD_NAME = re.compile(r"shard-\d{6,}\.tar")
 COUNTS = {"products", "images_seen", "images_written"}
 REASON_COUNTS = {"images_rejected", "products_rejected"}

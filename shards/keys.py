@@ -14,6 +14,7 @@ from urllib.parse import unquote_to_bytes
 
 MAX_KEY_LENGTH = 64
 HASH_DIGITS = 20
+_IS_KEY = re.compile(f"[A-Za-z0-9_-]{{1,{MAX_KEY_LENGTH}}}").fullmatch
 _PLAIN = frozenset((string.ascii_letters + string.digits + "-_").encode())
 
 
@@ -21,6 +22,8 @@ def key_of(product_id: str) -> str:
     """The key of a product id of at least one character; raises ValueError where it is empty or not Unicode text."""
     if not product_id:
         raise ValueError("an empty product id has no key")
+    if _IS_KEY(product_id):
+        return product_id
     raw = product_id.encode("utf-8")
     key = "".join(chr(byte) if byte in _PLAIN else f"%{byte:02X}" for byte in raw)
     if len(key) <= MAX_KEY_LENGTH:

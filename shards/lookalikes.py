@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 import zlib
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -80,8 +79,10 @@ class Lookalikes:
 
     def remember(self, shard: int, offset: int, size: int, crc32: int) -> None:
         """Take a photograph that was written as one that later ones may repeat."""
-        with _room_for_index(self._folder):
+        try:
             self._index.add(crc32, size, shard << _OFFSET_BITS | offset)
+        except sqlite3.OperationalError as error:
+            raise _no_room_for_index(self._folder, error) from error
 
     def sort_out(self, product: Product, key: str, outcomes: Sequence[Outcome]) -> Kept:
         """Exact duplicates of other products first, then near ones among what is left."""
@@ -111,8 +112,10 @@ class Lookalikes:
 
     def _find(self, data: bytes) -> tuple[str, int] | None:
         """Key and view of the earliest photograph with these bytes in another product."""
-        with _room_for_index(self._folder):
+        try:
             candidates = self._index.find(zlib.crc32(data), len(data))
+        except sqlite3.OperationalError as error:
+            raise _no_room_for_index(self._folder, error) from error
         digest = hashlib.sha256(data).digest() if candidates else b""
         for place in candidates:
             key, view, found = self._earlier(place, len(data))
@@ -121,16 +124,12 @@ class Lookalikes:
         return None
 
 
-@contextmanager
-def _room_for_index(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except sqlite3.OperationalError as error:
-        raise StorageFailure(
-            f"'{folder}' can not hold the index of duplicates: {error}; {free_bytes(folder):,} bytes free",
-            allowed="about 20 bytes a photograph beyond the first millions",
-            change="make room and give the same command again",
-        ) from error
+def _no_room_for_index(folder: Path, error: sqlite3.OperationalError) -> StorageFailure:
+    return StorageFailure(
+        f"'{folder}' can not hold the index of duplicates: {error}; {free_bytes(folder):,} bytes free",
+        allowed="about 20 bytes a photograph beyond the first millions",
+        change="make room and give the same command again",
+    )
 
 
 def _drop_near(

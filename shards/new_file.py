@@ -7,7 +7,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -74,7 +74,7 @@ class NewFile:
         return self._sha256.hexdigest()
 
     def write(self, data: bytes | memoryview) -> int:
-        size = memoryview(data).nbytes
+        size = len(data) if isinstance(data, bytes) else data.nbytes
         if self.closed:
             return size
         self._sha256.update(data)
@@ -83,10 +83,14 @@ class NewFile:
             with reaching(self.path):
                 self._file.write(data)
             return size
-        rest = memoryview(data).cast("B")
-        while rest:
-            with room_for(self._partial, len(rest)):
-                rest = rest[self._file.write(rest) :]
+        try:
+            written = self._file.write(data)
+            while written < size:
+                written += self._file.write(memoryview(data).cast("B")[written:])
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            raise NoRoom(self._partial, size, error) from error
         return size
 
     def tell(self) -> int:
@@ -116,7 +120,11 @@ class NewFile:
             return
         self.closed = True
         if self._partial is None:
-            self._file.discard()  # type: ignore[attr-defined]  # of fsspec's files
+            # What led here says more than what this may raise.
+            with suppress(Exception):
+                self._file.discard()  # type: ignore[attr-defined]  # of fsspec's files
+            # Else fsspec uploads what it has when the object is collected.
+            self._file.closed = True  # type: ignore[misc]
         else:
             self._file.close()
             self._partial.unlink(missing_ok=True)

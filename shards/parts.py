@@ -26,7 +26,7 @@ from shards.places import Place, reaching
 from shards.writer import Shard
 
 IDENTITY = "build.json"
-ROWS_A_FRAME = 8192
+ROWS_A_FRAME = 4096
 
 
 def rows_name(number: int) -> str:

@@ -20,7 +20,7 @@ from shards.in_order import arrive
 from shards.index import APPEND_FOLDER, DATASET, VERSION
 from shards.new_file import write_new
 from shards.output import JOURNAL, OWN_FOLDERS, OWN_NAMES, Output
-from shards.parts import IDENTITY, Part, framed, head_name, loaded, rows_fault, rows_name
+from shards.parts import IDENTITY, Part, framed, head_name, is_head, loaded, rows_fault, rows_name
 from shards.places import reaching
 from shards.rejects import Reject
 from shards.sources.product import Catalogue, Product
@@ -105,7 +105,7 @@ def begin(
     # dataset.json first: at no instant does it describe files that are gone.
     output.remove([DATASET] if DATASET in names else [])
     stored = _stored(output)
-    parts = _parts(output)
+    parts = _parts(output) if stored is not None else []
     if difference := identity.difference(stored) if stored is not None else "":
         _say(f"'{output.folder}': {difference}: starting over, {_shards(len(parts))} dropped")
         parts = []
@@ -130,16 +130,19 @@ def _stored(output: Output) -> Any:
 
 
 def _parts(output: Output) -> list[Part]:
-    """The parts that were written, up to the first that lacks."""
+    """The parts that were written, up to the first that lacks or can not be read."""
     parts: list[Part] = []
-    names = output.journal_sizes()
-    while (name := head_name(len(parts))) in names:
+    heads = {name for name in output.journal_sizes() if is_head(name)}
+    while (name := head_name(len(parts))) in heads:
         with reaching(output.journal):
             text = (output.journal / name).read_bytes()
         try:
             parts.append(loaded(text))
         except ValueError:
             break
+    if len(parts) < len(heads):
+        fault = f"{JOURNAL}/{head_name(len(parts))} is missing or damaged"
+        _say(f"'{output.folder}': {fault}: {_shards(len(heads) - len(parts))} dropped")
     return parts
 
 

@@ -1,0 +1,146 @@
+"""Where a data set is written to: a disk that is full, and object storage."""
+
+import json
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from shards.build import Progress, build
+from shards.errors import BadUsage, StorageFailure
+from shards.index import read_dataset
+from shards.new_file import NewFile
+from shards.places import entries, place
+from tests.object_storage import ObjectStorage
+from tests.shards.conftest import photograph
+from tests.shards.test_shard_build import contents
+from tests.shards.test_shard_resume import Stop
+
+DISKS = 50 if os.environ.get("SKILL_FAST_LONG") else 10
+NAMESPACES = (["unshare", "--map-root-user", "--mount"], ["unshare", "--mount"])
+"""Ways to mount a disk that no one else sees: without privileges, or as root where users may not."""
+
+
+@pytest.fixture
+def photographs(tmp_path: Path) -> Path:
+    """Forty products with a photograph or two, of about 2 KB each."""
+    for number in range(40):
+        for view in range(1 + number % 2):
+            photograph(tmp_path / "c" / f"p{number}" / f"{view}.png", 60, 44, seed=number + 100 * view)
+    return tmp_path / "c"
+
+
+def in_namespace(*command: str) -> subprocess.CompletedProcess[str]:
+    for prefix in NAMESPACES:
+        if not subprocess.run([*prefix, "mount", "-t", "tmpfs", "tmpfs", "/mnt"], capture_output=True).returncode:
+            return subprocess.run([*prefix, *command], capture_output=True, text=True)
+    pytest.fail("no mount namespace: allow unprivileged user namespaces, or run as root with CAP_SYS_ADMIN")
+
+
+def test_a_full_disk_is_named_and_the_same_command_goes_on_when_there_is_room(
+    photographs: Path, tmp_path: Path
+) -> None:
+    """A2, on disks of drawn sizes that end in shards, journal or tables."""
+    (tmp_path / "disk").mkdir()
+    build(photographs, tmp_path / "size", shard_mib=0.03, workers=0, preprocess="none")
+    needed_kib = sum(len(content) for content in contents(tmp_path / "size").values()) >> 10
+    rng = random.Random(3)
+    sizes = [round(needed_kib * (0.1 + (number + rng.random()) / DISKS)) for number in range(DISKS)]
+    done = in_namespace(
+        sys.executable,
+        "-m",
+        "tests.shards.full_disk_worker",
+        str(photographs),
+        str(tmp_path / "disk"),
+        *map(str, sizes),
+    )
+    assert done.returncode == 0, done.stderr
+    reports = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [report["kib"] for report in reports] == sizes
+    for report in reports:
+        assert report["torn"] == [] and report["equal"], report
+        assert report["exit_code"] == StorageFailure.exit_code and not report["described"], report
+        assert "bytes needed" in report["message"] and "same command" in report["message"], report
+        assert (report["resumed"] > 0) == (report["finished"] > 0)
+    assert sum(report["finished"] > 0 for report in reports) > DISKS // 2
+
+
+def objects(s3: ObjectStorage, url: str) -> dict[str, bytes]:
+    """What the bucket holds below an address, the journal included."""
+    root = s3.local(url)
+    return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+def test_object_storage_gets_what_a_folder_gets(photographs: Path, tmp_path: Path, s3: ObjectStorage) -> None:
+    local = build(photographs, tmp_path / "local", shard_mib=0.03, workers=0)
+    remote = build(photographs, f"{s3.url}/out", shard_mib=0.03, workers=0)
+    assert remote == local == read_dataset(place(f"{s3.url}/out"))
+    assert objects(s3, f"{s3.url}/out") == contents(tmp_path / "local")
+    with pytest.raises(BadUsage, match="finished data set"):
+        build(photographs, f"{s3.url}/out", workers=0)
+    again = build(photographs, f"{s3.url}/out", shard_mib=1, workers=0, overwrite=True)
+    build(photographs, tmp_path / "again", shard_mib=1, workers=0)
+    assert len(again["shards"]) == 1 and objects(s3, f"{s3.url}/out") == contents(tmp_path / "again")
+
+
+def test_object_storage_is_gone_on_in_from_what_lies_there(
+    photographs: Path, tmp_path: Path, s3: ObjectStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Duplicates are compared with shards that are no longer on the local disk, whose use stays within two shards."""
+    for number in (30, 39):
+        photograph(photographs / f"q{number}" / "0.png", 60, 44, seed=number - 30)
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    used, seen = [], []
+
+    def stop(done: Progress) -> None:
+        used.append(sum(path.stat().st_size for path in (tmp_path / "temporary").rglob("*") if path.is_file()))
+        if done.products == 30:
+            raise Stop
+
+    url, options = f"{s3.url}/out", {"shard_mib": 0.03, "workers": 0}
+    with pytest.raises(Stop):
+        build(photographs, url, progress=stop, **options)
+    left = objects(s3, url)
+    heads = [
+        json.loads(content) for name, content in left.items() if name.startswith(".build/part-") and "json" in name
+    ]
+    assert len(heads) >= 3 and "dataset.json" not in left
+    assert max(used) < 3 * 0.03 * 2**20 and list((tmp_path / "temporary").iterdir()) == []
+    build(photographs, url, progress=lambda done: seen.append(done.resumed), **options)
+    build(photographs, tmp_path / "local", **options)
+    assert seen[-1] >= sum(head["shard"]["images"] for head in heads)
+    assert objects(s3, url) == contents(tmp_path / "local")
+    assert read_dataset(tmp_path / "local")["counts"]["images_seen"] == 62
+
+
+def test_a_build_whose_place_in_object_storage_was_taken_over_stops(photographs: Path, s3: ObjectStorage) -> None:
+    """As from another machine: its lock is elsewhere, so it is only seen by what it has written."""
+    owner = s3.local(f"{s3.url}/out") / ".build" / "owner.json"
+
+    def taken(done: Progress) -> None:
+        if done.products == 20:
+            owner.write_text('{"host": "elsewhere", "pid": 12, "token": "x"}')
+
+    with pytest.raises(BadUsage, match="pid 12 on elsewhere"):
+        build(photographs, f"{s3.url}/out", shard_mib=0.03, workers=0, progress=taken)
+    assert "dataset.json" not in entries(place(f"{s3.url}/out"))
+
+
+def test_a_new_file_is_seen_when_it_is_complete_and_not_before(tmp_path: Path, s3: ObjectStorage) -> None:
+    for folder in (tmp_path, place(s3.url)):
+        file = NewFile(folder / "a")
+        file.write(b"12")
+        assert "a" not in entries(folder)
+        file.write(memoryview(b"345"))
+        file.commit()
+        assert (folder / "a").read_bytes() == b"12345"
+        assert (file.bytes, file.sha256) == (5, "5994471abb01112afcc18159f6cc74b4f511b99806da59b3caf5a9c173cacfc5")
+        dropped = NewFile(folder / "b")
+        dropped.write(b"1")
+        dropped.abandon()
+        dropped.write(b"2")
+        assert sorted(entries(folder)) == ["a"]
