@@ -8,7 +8,9 @@ only this machine writes. A task whose worker or node is lost runs again elsewhe
 from __future__ import annotations
 
 import os
+import signal
 import socket
+import threading
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
@@ -54,6 +56,7 @@ class RayEngine:
         self._normalize = self._ray.remote(num_cpus=1, max_retries=RETRIES)(normalize_on_node)
         self._how = self._ray.put(how)
         self._threads = ThreadPoolExecutor(self.workers, "shards-ray")
+        self._under_way: set[Any] = set()
 
     def submit(self, tasks: Sequence[Task]) -> Future[list[Outcome]]:
         return self._threads.submit(self._on_cluster, [_with_absolute_path(task) for task in tasks])
@@ -61,13 +64,17 @@ class RayEngine:
     def close(self) -> None:
         """Forget what is under way; a cluster that was found running goes on."""
         self._threads.shutdown(wait=False, cancel_futures=True)
+        for reference in tuple(self._under_way):
+            self._ray.cancel(reference, force=True)
+        self._threads.shutdown()
         if self._started:
             self._ray.shutdown()
-        self._threads.shutdown()
 
     def _on_cluster(self, tasks: list[Task]) -> list[Outcome]:
+        reference = self._normalize.remote(tasks, self._how)
+        self._under_way.add(reference)
         try:
-            node, versions, outcomes = self._ray.get(self._normalize.remote(tasks, self._how))
+            node, versions, outcomes = self._ray.get(reference)
         except self._ray.exceptions.RayTaskError as error:
             raise error.cause from None
         except self._ray.exceptions.RayError as error:
@@ -75,6 +82,8 @@ class RayEngine:
                 f"the Ray cluster lost a chunk of {len(tasks)} photographs: {error}",
                 change="look at the cluster; the same command goes on where this one stopped",
             ) from error
+        finally:
+            self._under_way.discard(reference)
         check_node(node, versions, tasks, outcomes)
         return outcomes
 
@@ -129,6 +138,7 @@ def _import_ray() -> Any:
 def _connect(ray: Any, address: str | None) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     address = address or os.environ.get("RAY_ADDRESS")
+    before = signal.getsignal(signal.SIGTERM)
     try:
         _demand_listener(address)
         ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
@@ -138,6 +148,10 @@ def _connect(ray: Any, address: str | None) -> None:
             allowed="HOST:PORT of a cluster's head, ray://HOST:PORT, or auto",
             change="check --ray-address and RAY_ADDRESS, or leave both out to start a cluster here",
         ) from error
+    finally:
+        # Ray takes SIGTERM for itself; what a build says when it is stopped is the caller's.
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
 
 
 def _demand_listener(address: str | None) -> None:

@@ -36,6 +36,8 @@ def cluster() -> Iterator[Any]:
 
         cluster = Cluster(initialize_head=True, head_node_args=NODE)
         cluster.add_node(**NODE)
+        # Starting a cluster takes SIGTERM for Ray.
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         yield cluster
         cluster.shutdown()
 
@@ -80,8 +82,10 @@ def test_a_build_is_byte_identical_though_a_worker_and_a_node_are_lost(
 ) -> None:
     monkeypatch.chdir(photographs.parent)
     lost: list[str] = []
+    handlers: list[bool] = []
 
     def lose(done: Progress) -> None:
+        handlers.append(_is_rays(signal.getsignal(signal.SIGTERM)))
         if not lost and done.images_written:
             os.kill(ray_workers(cluster)[0], signal.SIGKILL)
             lost.append("worker")
@@ -91,10 +95,14 @@ def test_a_build_is_byte_identical_though_a_worker_and_a_node_are_lost(
 
     options = {"shard_mib": 0.05, "engine": "ray", "ray_address": cluster.address}
     dataset = build("photographs", tmp_path / "out", progress=lose, **options)
-    assert lost == ["worker", "node"]
+    assert lost == ["worker", "node"] and handlers and not any(handlers)
     assert dataset["counts"]["images_rejected"] == {"not_an_image": 1, "truncated": 1, "empty_file": 1}
     assert contents(tmp_path / "out") == local
     assert not __import__("ray").is_initialized()
+
+
+def _is_rays(handler: Any) -> bool:
+    return getattr(handler, "__module__", "").startswith("ray")
 
 
 def test_what_crashes_a_decoder_on_a_node_costs_itself_alone(cluster: Any, photographs: Path) -> None:
@@ -107,10 +115,12 @@ def test_what_crashes_a_decoder_on_a_node_costs_itself_alone(cluster: Any, photo
             outcomes = engine.submit([good, hostile("crash"), good]).result()
             assert [isinstance(outcome, Jpeg) for outcome in outcomes] == [True, False, True]
             assert outcomes[1] == ("decoder_died", "the process ended with code -11")
+            engine.submit([hostile("hang")])
             assert engine.chunk == 32 and engine.ahead == 64
         assert ray.is_initialized(), "a session that the engine did not open is not its to close"
     finally:
         ray.shutdown()
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def test_without_ray_installed_the_engine_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
