@@ -11,7 +11,10 @@ from shards.build import build
 from shards.errors import BadData, BadUsage
 from shards.index import DATASET, TABLES, describe, read_dataset, sealed
 from shards.merge import merge
+from shards.places import place
+from shards.summary import summarize
 from shards.verify import verify
+from tests.object_storage import ObjectStorage
 from tests.shards.conftest import photograph
 
 Found = dict[str, tuple[dict[str, Any], list[bytes]]]
@@ -291,3 +294,26 @@ def test_what_lies_at_the_place_is_not_lost(two: tuple[Path, Path], tmp_path: Pa
         merge(tmp_path / "new", two, on_duplicate="last")
     with pytest.raises(BadUsage, match="one source"):
         merge(tmp_path / "new", [])
+
+
+def test_sources_and_result_in_object_storage(tmp_path: Path, s3: ObjectStorage) -> None:
+    """There and back again: the same bytes as on a disk; verified and summarised where they lie."""
+    sources = [made(tmp_path / name, {"x": 2, name: 1}, shard_mib=shard) for name, shard in (("a", 1), ("b", 0.005))]
+    for name, source in zip("ab", sources, strict=True):
+        shutil.copytree(source, s3.local(s3.url) / name)
+    remote = [place(f"{s3.url}/{name}") for name in "ab"]
+    merge(tmp_path / "disk", sources, on_duplicate="first")
+    merge(place(f"{s3.url}/out"), remote, on_duplicate="first")
+    expected = {path.name: path.read_bytes() for path in (tmp_path / "disk").iterdir()}
+    found = {path.name: path.read_bytes() for path in s3.local(f"{s3.url}/out").iterdir()}
+    changed = {"rejected.parquet", DATASET}  # they name the places
+    assert {name for name in expected if found[name] != expected[name]} <= changed and found.keys() == expected.keys()
+    out = place(f"{s3.url}/out")
+    assert verify(out, full=True, workers=2).findings == []
+    assert summarize(out)["labels"] == summarize(tmp_path / "disk")["labels"]
+    with pytest.raises(BadUsage, match="a finished data set"):
+        merge(out, remote, on_duplicate="first")
+    shard = s3.local(f"{s3.url}/out/shard-000000.tar")
+    shard.write_bytes(shard.read_bytes()[:-512])
+    (finding,) = verify(out).findings
+    assert finding.file == "shard-000000.tar"

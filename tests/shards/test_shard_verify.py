@@ -1,6 +1,7 @@
 import json
 import os
 import random
+import re
 import shutil
 import tarfile
 import tracemalloc
@@ -17,8 +18,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from shards.build import build
+from shards.duplicates import KINDS
 from shards.errors import BadData
 from shards.index import TABLES, describe, fingerprint, read_dataset, sealed
+from shards.rejects import IMAGE_REASONS, PRODUCT_REASONS
 from shards.repeats import repeated
 from shards.verify import verify
 from tests.shards.conftest import photograph
@@ -401,3 +404,16 @@ def test_memory_does_not_grow_with_the_shard(tmp_path: Path) -> None:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert shard["bytes"] > 3_000_000 and peak < shard["bytes"] / 2
+
+
+def test_the_page_names_every_reason_column_and_kind() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "shard_format.md").read_text()
+    names = [
+        *IMAGE_REASONS,
+        *PRODUCT_REASONS,
+        *KINDS,
+        *(name for table in TABLES for name in (table, *TABLES[table].names)),
+    ]
+    assert [name for name in names if f"`{name}`" not in page] == []
+    rows = [line.split("|")[1] for line in page.splitlines() if line.startswith("| `")]
+    assert {name for row in rows for name in re.findall(r"`(\w+)`", row)} >= {*IMAGE_REASONS, *PRODUCT_REASONS}
