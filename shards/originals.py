@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -18,6 +18,10 @@ from shards.sources.catalogue import choose_format, open_catalogue
 from shards.sources.drawing import Drawing, draw
 from shards.sources.product import Catalogue, Photograph, Product, name_of
 from shards.tables import rows
+
+
+OF_THE_SOURCE = ("bad_row", "outside_product", "unknown_image")
+"""Reasons that a row of the catalogue gets; its path may be that of a photograph which another row names as well."""
 
 
 class Original(NamedTuple):
@@ -41,7 +45,7 @@ def find_originals(
     for entry in catalogue.entries:
         if isinstance(entry, Product) and entry.product_id in wanted:
             reasons = rejected[entry.product_id]
-            found[entry.product_id] = [Original(p, _reason(reasons, name_of(p))) for p in entry.photographs]
+            found[entry.product_id] = [Original(p, reasons.get(name_of(p), "")) for p in entry.photographs]
             if len(found) == len(wanted):
                 return found
     missing = sorted(wanted - found.keys())
@@ -68,16 +72,10 @@ def _open(source: str, format: str, options: dict[str, Any]) -> Catalogue:
     return open_catalogue(source, format, on_duplicate=options.get("on_duplicate", "error"), **drawn)
 
 
-def _rejected(folder: Place, wanted: set[str]) -> dict[str, dict[str, Counter[str]]]:
-    """Product -> path -> the reasons for which it was left out; a path may be listed more than once."""
-    found: dict[str, dict[str, Counter[str]]] = defaultdict(lambda: defaultdict(Counter))
+def _rejected(folder: Place, wanted: set[str]) -> dict[str, dict[str, str]]:
+    """Product -> path -> the reason for which that photograph was left out."""
+    found: dict[str, dict[str, str]] = defaultdict(dict)
     for row in rows(folder, "rejected.parquet"):
-        if row["product_id"] in wanted and row["reason"] in IMAGE_REASONS:
-            found[row["product_id"]][row["image_path"]][row["reason"]] += 1
+        if row["product_id"] in wanted and row["reason"] in IMAGE_REASONS and row["reason"] not in OF_THE_SOURCE:
+            found[row["product_id"]][row["image_path"]] = row["reason"]
     return found
-
-
-def _reason(reasons: dict[str, Counter[str]], name: str) -> str:
-    reason = next(iter(+reasons[name]), "")
-    reasons[name][reason] -= 1
-    return reason

@@ -128,6 +128,10 @@ BOMBS: dict[str, tuple[Callable[[], bytes], str]] = {
     ),
     "webp lossless forged": (lambda: webp(b"VP8L", b"\x2f\xff\xff\xff\x0f" + bytes(60)), "too_many_pixels"),
     "webp canvas forged": (lambda: webp_canvas(0x10, encode("WEBP")[12:]), "too_many_pixels"),
+    "webp canvas of 100 MP": (
+        lambda: behind(webp_canvas(0x10, encode("WEBP")[12:]), b"VP8X", 12, (9_999).to_bytes(3, "little") * 2),
+        "too_many_pixels",
+    ),
     "webp animated, canvas forged": (animated_webp, "too_many_pixels"),
     "avif forged": (lambda: behind(encode("AVIF"), b"ispe", 8, struct.pack(">II", 16_000, 16_000)), "too_many_pixels"),
     "avif forged beyond its library's limit": (

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from PIL import Image
+from PIL import Image, WebPImagePlugin
 
 from shards.claims import MAX_SCANS
 from shards.jpeg import count_scans
@@ -52,6 +52,18 @@ def test_the_limit_is_the_last_size_that_is_taken() -> None:
     with pytest.raises(Rejected, match="too_many_pixels"):
         normalize_bytes(encode("PNG"), Normalization("none", max_pixels=64 * 48 - 1))
     assert normalize_bytes(encode("PNG"), Normalization("none", max_pixels=64 * 48)).width == 64
+
+
+@pytest.mark.parametrize("name", [name for name in BOMBS if name.startswith("webp")])
+def test_no_canvas_is_made_for_a_large_webp(monkeypatch, name: str) -> None:
+    """Its plugin makes the decoder, and that the canvas, when the file is opened."""
+
+    def make(*arguments) -> None:
+        raise AssertionError("the decoder was made")
+
+    monkeypatch.setattr(WebPImagePlugin._webp, "WebPAnimDecoder", make)
+    with pytest.raises(Rejected, match="too_many_pixels"):
+        normalize_bytes(BOMBS[name][0](), Normalization("none"))
 
 
 def test_scans_are_counted_in_the_first_image_alone() -> None:

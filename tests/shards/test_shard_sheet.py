@@ -96,6 +96,17 @@ def test_a_dropped_duplicate_is_named(source: Path, tmp_path: Path) -> None:
     assert share_of(cell(sheet, red, 3, True), VOID, 0) > 0.9
 
 
+def test_a_photograph_whose_row_came_twice_was_written_once(source: Path, tmp_path: Path) -> None:
+    manifest = source / "manifest.csv"
+    manifest.write_text("product_id,image_path\n" + "red,red/0.png\n" * 2 + "red,red/2.png\n")
+    dataset = build(str(manifest), tmp_path / "shards", workers=0)
+    assert dataset["counts"]["images_rejected"] == {"bad_row": 1}
+    write_sheet(tmp_path / "shards", tmp_path / "sheet.png", source=str(manifest))
+    sheet = Image.open(tmp_path / "sheet.png")
+    half = tuple(value // 2 for value in COLORS["red"])
+    assert share_of(cell(sheet, 0, 1, True), COLORS["red"]) > 0.5 and share_of(cell(sheet, 0, 3, True), half) > 0.5
+
+
 def test_a_drawn_catalogue(tmp_path: Path) -> None:
     build("demo", tmp_path / "shards", designs=2, photo_side=40, seed=3, workers=0)
     shown, total = write_sheet(tmp_path / "shards", tmp_path / "sheet.png", products=2, source="demo")

@@ -133,6 +133,13 @@ def test_a_white_shirt_with_a_print_is_not_cut_to_the_print(level: int, quality:
     assert contains(trim_box(image), ITEM)
 
 
+@pytest.mark.parametrize("level", [247, 250])
+def test_nor_to_a_print_that_fills_most_of_it(level: int) -> None:
+    image = scene(color=(level,) * 3)
+    ImageDraw.Draw(image).rectangle((105, 130, 195, 250), fill=(200, 30, 30))
+    assert contains(trim_box(image), ITEM)
+
+
 @pytest.mark.parametrize("shadow", [0.1, 0.25])
 def test_a_white_item_in_its_own_shadow_is_never_cut(shadow: float) -> None:
     assert contains(trim_box(scene(color=(250, 250, 250), shadow=shadow, blur=8)), ITEM)
