@@ -1,14 +1,20 @@
 import json
 import shutil
+import tarfile
 from collections import Counter
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
 
 from shards.build import Progress, build
 from shards.errors import BadData, BadUsage
-from shards.index import read_dataset
+from shards.index import TABLES, TableWriter, batch_of, describe, read_dataset
+from shards.selection import Selection
+from shards.writer import header
 from tests.shards.conftest import photograph
 
 
@@ -32,7 +38,7 @@ def test_the_law_holds_and_every_reject_is_listed(catalogue: Path, tmp_path: Pat
     (catalogue / "dress" / "bad").mkdir()
     (catalogue / "dress" / "bad" / "a.jpg").touch()
     shown: list[int] = []
-    dataset = build(catalogue, tmp_path / "out", workers=1, progress=lambda done: shown.append(done.images_seen))
+    dataset = build(catalogue, tmp_path / "out", workers=0, progress=lambda done: shown.append(done.images_seen))
     counts = dataset["counts"]
     assert counts["images_rejected"] == {"empty_file": 2, "not_an_image": 1, "outside_product": 1}
     assert counts["products_rejected"] == {"no_photographs": 1, "no_good_photographs": 1}
@@ -54,7 +60,7 @@ def test_labels_of_a_folder_and_natural_order(dataset: Path) -> None:
 
 
 def test_a_shard_rolls_at_its_size_and_keeps_products_whole(catalogue: Path, tmp_path: Path) -> None:
-    dataset = build(catalogue, tmp_path / "out", shard_mib=0.02, workers=1)
+    dataset = build(catalogue, tmp_path / "out", shard_mib=0.02, workers=0)
     assert len(dataset["shards"]) > 1
     for shard in dataset["shards"]:
         # A record of 10,240 bytes is the unit of an archive's end.
@@ -66,7 +72,7 @@ def test_a_product_of_more_than_a_hundred_photographs(tmp_path: Path) -> None:
     source = photograph(tmp_path / "c" / "p" / "0.png", 16, 16)
     for view in range(1, 102):
         shutil.copy(source, source.with_name(f"{view}.png"))
-    build(tmp_path / "c", tmp_path / "out", workers=1)
+    build(tmp_path / "c", tmp_path / "out", workers=0)
     index = (tmp_path / "out" / "shard-000000.idx").read_text().split()
     assert "p.99.jpg" in index and "p.100.jpg" in index and "p.101.jpg" in index
 
@@ -74,7 +80,7 @@ def test_a_product_of_more_than_a_hundred_photographs(tmp_path: Path) -> None:
 def test_nothing_usable_is_an_error_and_leaves_no_dataset(tmp_path: Path) -> None:
     photograph(tmp_path / "c" / "p" / "0.png").write_bytes(b"")
     with pytest.raises(BadData, match="empty_file"):
-        build(tmp_path / "c", tmp_path / "out", workers=1)
+        build(tmp_path / "c", tmp_path / "out", workers=0)
     assert list((tmp_path / "out").iterdir()) == []
 
 
@@ -88,19 +94,19 @@ def test_an_unfinished_build_is_taken_up_and_foreign_files_are_kept(catalogue: P
 
     out = tmp_path / "out"
     with pytest.raises(Stop):
-        build(catalogue, out, shard_mib=0.01, workers=1, progress=stop_at_third)
+        build(catalogue, out, shard_mib=0.01, workers=0, progress=stop_at_third)
     left = {path.name for path in out.iterdir()}
     assert "shard-000000.tar" in left and "dataset.json" not in left
     assert not [name for name in left if name.endswith(".partial")]
     (out / "shard-000077.tar.partial").write_bytes(b"torn")
-    build(catalogue, out, shard_mib=0.01, workers=1)
-    build(catalogue, tmp_path / "whole", shard_mib=0.01, workers=1)
+    build(catalogue, out, shard_mib=0.01, workers=0)
+    build(catalogue, tmp_path / "whole", shard_mib=0.01, workers=0)
     assert contents(out) == contents(tmp_path / "whole")
 
     (out / "notes.txt").write_text("mine")
     with pytest.raises(BadUsage, match="finished data set"):
-        build(catalogue, out, workers=1)
-    dataset = build(catalogue, out, workers=1, overwrite=True)
+        build(catalogue, out, workers=0)
+    dataset = build(catalogue, out, workers=0, overwrite=True)
     assert len(dataset["shards"]) == 1 and (out / "notes.txt").read_text() == "mine"
     assert len(list(out.glob("shard-*"))) == 2
 
@@ -121,7 +127,94 @@ def test_options_out_of_range_are_refused(catalogue: Path, tmp_path: Path) -> No
 
 
 def test_the_demo_names_its_options(tmp_path: Path) -> None:
-    dataset = build("demo", tmp_path / "out", workers=1, designs=2, photo_side=32, seed=5)
+    dataset = build("demo", tmp_path / "out", workers=0, designs=2, photo_side=32, seed=5)
     assert dataset["options"]["demo"] == {"designs": 2, "photo_side": 32, "seed": 5}
     assert dataset["options"]["source_format"] == "demo"
     assert json.loads((tmp_path / "out" / "dataset.json").read_text()) == dataset
+
+
+@given(
+    name=st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=100),
+    size=st.integers(0, 8**11 - 1),
+)
+def test_a_header_is_the_one_that_tarfile_writes(name: str, size: int) -> None:
+    member = tarfile.TarInfo(name)
+    member.size, member.mode = size, 0o644
+    assert header(name, size) == member.tobuf(tarfile.USTAR_FORMAT, "ascii", "strict")
+
+
+def test_a_header_has_no_room_for_more() -> None:
+    for name, size in (("n" * 101, 0), ("n", 8**11)):
+        with pytest.raises(ValueError, match="no room"):
+            header(name, size)
+
+
+@given(pieces=st.lists(st.integers(1, 9), max_size=12))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30, deadline=None)
+def test_a_table_depends_on_its_rows_alone(pieces: list[int], tmp_path: Path) -> None:
+    """However the rows come: one by one, in batches, or both, with row groups of seven."""
+    rows = [(f"key-{number}", number, "near", "key", 0, number % 5) for number in range(sum(pieces))]
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("shards.index.ROW_GROUP", 7)
+        alone, mixed = (TableWriter(tmp_path / name, "duplicates.parquet") for name in _folders(tmp_path))
+        for row in rows:
+            alone.add(*row)
+        done = 0
+        for number, count in enumerate(pieces):
+            part = rows[done : done + count]
+            done += count
+            if number % 3:
+                mixed.add_batch(batch_of(part, TABLES["duplicates.parquet"]))
+            else:
+                for row in part:
+                    mixed.add(*row)
+        alone.close()
+        mixed.close()
+    assert alone.path.read_bytes() == mixed.path.read_bytes() and alone.line == mixed.line == describe(mixed.path)
+    table = pq.ParquetFile(mixed.path)
+    groups = [table.metadata.row_group(number).num_rows for number in range(table.num_row_groups)]
+    assert sum(groups) == len(rows) and all(count == 7 for count in groups[:-1])
+    assert [tuple(row.values()) for row in table.read().to_pylist()] == rows
+
+
+def _folders(tmp_path: Path) -> tuple[str, str]:
+    for name in ("alone", "mixed"):
+        (tmp_path / name).mkdir(exist_ok=True)
+    return "alone", "mixed"
+
+
+def test_what_differs_from_the_default_is_recorded_and_nothing_else(catalogue: Path, tmp_path: Path) -> None:
+    plain = build(catalogue, tmp_path / "plain", workers=0)
+    assert set(plain["options"]) == {"source_format", "preprocess", "max_side", "jpeg_quality", "shard_mib"}
+    chosen = build(
+        catalogue,
+        tmp_path / "chosen",
+        workers=0,
+        crop_to_item=["dress"],
+        drop_duplicates=["exact"],
+        on_duplicate="merge",
+        selection=Selection(types=("dress",), cap_per_type=2, split=(("train", 0.5), ("test", 0.5))),
+    )
+    assert {name: value for name, value in chosen["options"].items() if name not in plain["options"]} == {
+        "types": ["dress"],
+        "cap_per_type": 2,
+        "split": {"train": 0.5, "test": 0.5},
+        "crop_to_item": ["dress"],
+        "drop_duplicates": ["exact"],
+        "on_duplicate": "merge",
+    }
+    counts = chosen["counts"]
+    assert counts["products"] == 2 and counts["products_rejected"] == {"other_type": 3, "over_cap": 1}
+    assert counts["images_seen"] == counts["images_written"]
+
+
+def test_crop_to_item_is_for_the_named_types(tmp_path: Path) -> None:
+    """A small dark square on grey ground, of both types: one type is cut to it."""
+    for kind in ("shirt", "dress"):
+        image = Image.new("RGB", (120, 120), (150, 150, 150))
+        image.paste((20, 30, 90), (40, 40, 80, 80))
+        (tmp_path / "c" / kind / kind).mkdir(parents=True)
+        image.save(tmp_path / "c" / kind / kind / "0.png")
+    build(tmp_path / "c", tmp_path / "out", workers=0, crop_to_item=["dress"])
+    widths = pq.read_table(tmp_path / "out" / "images.parquet", columns=["key", "width"]).to_pylist()
+    assert [(row["key"], row["width"] < 80) for row in widths] == [("dress", True), ("shirt", False)]
