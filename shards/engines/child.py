@@ -79,12 +79,15 @@ class Child:
         return self._process.poll() is None
 
     def ask(self, tasks: Sequence[Task]) -> Iterator[Outcome]:
-        """The outcome of each task, as they come; raises Lost."""
+        """The outcome of each task, as they come; raises Lost, or the Failure that a task met."""
         LENGTH.pack_into(self._cell, 0, 0)
         self._send(list(tasks))
         self.fresh = False
         for _ in tasks:
-            yield self._receive()
+            message = self._receive()
+            if isinstance(message, Failure):
+                raise message
+            yield message
 
     def kill(self) -> None:
         self._process.kill()

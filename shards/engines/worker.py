@@ -22,6 +22,7 @@ import time
 from typing import IO, Any
 
 from shards.engines import Outcome, Task
+from shards.errors import Failure
 from shards.normalize import Normalization, normalize_file, normalize_image
 from shards.rejects import Rejected
 from shards.sources.drawing import Drawing, draw
@@ -45,6 +46,14 @@ def outcome_of(task: Task, how: Normalization) -> Outcome:
         return "out_of_memory", str(error) or "decoding needs more than a process may have"
 
 
+def _answer(task: Task, how: Normalization) -> Outcome | Failure:
+    """The outcome; or what ends the build, such as storage that refuses: it is told, not laid on one photograph."""
+    try:
+        return outcome_of(task, how)
+    except Failure as failure:
+        return failure
+
+
 def packed(message: Any) -> bytes:
     """A message with its length in front."""
     body = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
@@ -57,7 +66,7 @@ def serve(requests: IO[bytes], answers: IO[bytes], how: Normalization, cell: mma
         flushed = time.monotonic()
         for place, task in enumerate(tasks):
             LENGTH.pack_into(cell, 0, place)
-            answers.write(packed(outcome_of(task, how)))
+            answers.write(packed(_answer(task, how)))
             if time.monotonic() - flushed > FLUSH_S:
                 answers.flush()
                 flushed = time.monotonic()

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from shards import reading
+from shards.engines import Task, open_engine
+from shards.errors import StorageFailure
 from shards.normalize import Normalization, normalize_file
 from shards.rejects import Rejected
 
@@ -191,3 +193,31 @@ def test_too_large_a_file_is_not_read(tmp_path: Path) -> None:
     assert rejected.reason == "too_large_file" and str((256 << 20) + 1) in rejected.detail
     path.write_bytes(b"")
     assert verdict(path).reason == "empty_file"
+
+
+class Refusing:
+    """A place in object storage whose server answers with an error."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __str__(self) -> str:
+        return "s3://bucket/photograph.jpg"
+
+    def stat(self) -> os.stat_result:
+        raise OSError(self.number, os.strerror(self.number))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_storage_that_refuses_ends_the_build_and_rejects_no_photograph(workers: int) -> None:
+    engine = open_engine("local", HOW, workers=workers)
+    try:
+        with pytest.raises(StorageFailure, match="s3://bucket/photograph"):
+            engine.submit([Task(Refusing(errno.EIO))]).result()
+    finally:
+        engine.close()
+
+
+def test_an_object_that_is_gone_is_a_missing_file() -> None:
+    with pytest.raises(Rejected, match="missing_file: ENOENT"):
+        normalize_file(Refusing(errno.ENOENT), HOW)
