@@ -17,6 +17,7 @@ from torch import distributed as dist
 from skill_fast.data.batch import Batch
 from skill_fast.data.loader import Loader
 from skill_fast.engine.checkpoint import Checkpointer
+from skill_fast.engine.cpu_precision import warning
 from skill_fast.engine.deepspeed_engine import Engine
 from skill_fast.engine.optimizer import Course, StepValues
 from skill_fast.engine.teacher import ShardedTeacher
@@ -53,11 +54,12 @@ class Run:
 
     def __str__(self) -> str:
         engine, loader, course = self.engine, self.loader, self.course
+        slow = warning(engine.precision, engine.device.type)
         return (
             f"{loader.sampler.photographs:,} photographs, {loader.steps_per_epoch} steps an epoch; "
             f"steps {self.step} to {course.total_steps} of {engine.global_batch} products\n"
             f"{engine.world_size} x {engine.device.type}, {engine.precision}, ZeRO {engine.stage}, kernels: reference, "
-            "gradient clipping by global norm"
+            "gradient clipping by global norm" + (f"\n{slow}" if slow else "")
         )
 
     def sinks(self, run_folder: Path) -> Sinks:
