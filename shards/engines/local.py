@@ -97,6 +97,10 @@ class LocalEngine:
                 rest = [place for place in places if place not in outcomes]
                 groups += [sorted(rest, key=lambda place: place != culprit)] if rest else []
                 self._drop(child)
+            except BaseException:
+                # The rest of its answers is still on the way, and would be taken for those of the next chunk.
+                self._drop(child)
+                raise
             unsure = [place for place in places if place != alone and _is_out_of_memory(outcomes.get(place))]
             groups += [[place] for place in unsure]
             if unsure:

@@ -17,6 +17,7 @@ from typing import Any
 from PIL import AvifImagePlugin
 
 from shards.engines import Task
+from shards.errors import StorageFailure
 from shards.rejects import Rejected
 
 kept: list[object] = []
@@ -92,6 +93,10 @@ def raise_unforeseen(file: str) -> None:
     raise ZeroDivisionError("unforeseen")
 
 
+def refuse(file: str) -> None:
+    raise StorageFailure("the storage refused", change="ask it nicely")
+
+
 def tell(file: str) -> None:
     limits = [resource.getrlimit(kind)[0] for kind in (resource.RLIMIT_DATA, resource.RLIMIT_CORE)]
     threads = [os.environ["OMP_NUM_THREADS"], AvifImagePlugin.DEFAULT_MAX_THREADS, threading.active_count()]
@@ -111,6 +116,7 @@ acts: dict[str, Callable[[str], None]] = {
         crash_once,
         chatter,
         raise_unforeseen,
+        refuse,
         tell,
     )
 }

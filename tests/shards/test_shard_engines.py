@@ -16,7 +16,7 @@ from PIL import Image
 from shards.engines import Outcome, Task, local, open_engine
 from shards.engines.child import Lost
 from shards.engines.local import LocalEngine, chunk_of
-from shards.errors import BadUsage, Failure
+from shards.errors import BadUsage, Failure, StorageFailure
 from shards.normalize import Jpeg, Normalization
 from shards.sources.demo import products
 from shards.sources.drawing import Drawing
@@ -154,6 +154,13 @@ def test_a_child_that_is_killed_costs_nothing(good: Task, tmp_path: Path) -> Non
         assert kinds(engine.submit([good] * 3).result()) == ["jpeg"] * 3
         outcomes = engine.submit([good, hostile("crash_once", tmp_path / "flag"), good]).result()
         assert kinds(outcomes) == ["jpeg", "undecodable", "jpeg"] and outcomes[1] == OVER
+
+
+def test_a_failure_ends_its_chunk_and_is_not_laid_on_a_photograph(engine: LocalEngine, good: Task) -> None:
+    expected = engine.submit([good]).result()
+    with pytest.raises(StorageFailure, match=r"the storage refused\n.*ask it nicely"):
+        engine.submit([good, hostile("refuse"), hostile("spoil"), hostile("spoil")]).result()
+    assert engine.submit([good]).result() == expected, "no answer of the chunk before"
 
 
 def test_a_photograph_over_the_memory_limit_is_out_of_memory(good: Task, tmp_path: Path) -> None:
