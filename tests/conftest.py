@@ -36,7 +36,7 @@ TINY = [
 def drawn(tmp_path_factory) -> Path:
     """Shards of 24 drawn designs in 3 or 4 colours each, two fifths held out."""
     folder = tmp_path_factory.mktemp("drawn") / "shards"
-    build("demo", folder, format="demo", designs=24, photo_side=40, max_side=40, seed=1, workers=1)
+    build("demo", folder, format="demo", designs=24, photo_side=40, max_side=40, seed=1, workers=0)
     return folder
 
 
@@ -75,7 +75,7 @@ class Trainer:
     def run(self, out: Path, *options: str, code: int = 0, **how) -> str:
         """Run to the end; the output, after checking the exit code."""
         process = self.start(out, *options, **how)
-        output, _ = process.communicate(timeout=300)
+        output, _ = process.communicate(timeout=900)
         assert process.returncode == code, output
         return output
 
