@@ -106,7 +106,7 @@ def summary_lines(folder: Place, summary: dict[str, Any]) -> Iterator[str]:
     low, median, high = summary["image_side"]
     lines = {
         "data set": str(folder),
-        "built from": ", ".join(f"{name} {value}" for name, value in dataset["options"].items()),
+        "built from": ", ".join(_options(dataset["options"])),
         "products": f"{counts['products']:,}, {summary['variant_groups']:,} variant groups of two or more",
         "images": f"{counts['images_written']:,} written of {counts['images_seen']:,} seen",
         "per product": _counted(summary["photographs_per_product"], "{1:,} with {0}"),
@@ -123,6 +123,16 @@ def summary_lines(folder: Place, summary: dict[str, Any]) -> Iterator[str]:
         for example in found["examples"]:
             named = example["image_path"] or example["product_id"]
             yield f"  {reason:<18} {named}: {example['detail']}"
+
+
+def _options(options: dict[str, Any]) -> Iterator[str]:
+    for name, value in options.items():
+        if name == "merged_from":
+            yield f"merged from {', '.join(fingerprint[:12] for fingerprint in value)}"
+        elif name == "appended":
+            yield from (f"appended {_number(part['products'], 'product')} of {part['source_format']}" for part in value)
+        else:
+            yield f"{name} {value}"
 
 
 def _number(count: int, noun: str) -> str:

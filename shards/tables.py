@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from shards.errors import BadData
 from shards.index import TABLES
-from shards.places import Place
+from shards.places import Place, reaching
 
 BATCH_ROWS = 8192
 
@@ -25,7 +25,7 @@ def batches(
 
     Raises BadData where the file is no Parquet or its columns are not those of the format.
     """
-    with (folder / name).open("rb") as stream:
+    with reaching(folder / name), (folder / name).open("rb") as stream:
         try:
             table = pq.ParquetFile(stream)
             if fault := schema_fault(table.schema_arrow, name):
@@ -76,7 +76,7 @@ def rows(folder: Place, name: str, first: int = 0, count: int | None = None) -> 
 
 
 def row_count(folder: Place, name: str) -> int:
-    with (folder / name).open("rb") as stream:
+    with reaching(folder / name), (folder / name).open("rb") as stream:
         return int(pq.ParquetFile(stream).metadata.num_rows)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from shards.arrival import ARRIVAL
 from shards.index import APPEND_FOLDER, DATASET, TABLES, fingerprint, read_dataset, seal_fault, sha256_of
 from shards.output import GONE, JOURNAL, OWN_NAMES
-from shards.places import Place, entries, size_of
+from shards.places import Place, entries, reaching, size_of
 from shards.table_checks import check_content, check_readable
 from shards.walk import Finding, Walk, walked
 from shards.walkers import walked_in_children
@@ -90,7 +90,9 @@ def _sizes(folder: Place, dataset: dict[str, Any]) -> Iterator[Finding]:
 
 def _sums(folder: Place, dataset: dict[str, Any]) -> Iterator[Finding]:
     """What dataset.json says of itself."""
-    if fault := seal_fault((folder / DATASET).read_bytes()):
+    with reaching(folder):
+        text = (folder / DATASET).read_bytes()
+    if fault := seal_fault(text):
         yield Finding(DATASET, "content", "as it was written", fault)
     shards, counts = dataset["shards"], dataset["counts"]
     if (found := fingerprint(shards)) != dataset["fingerprint"]:

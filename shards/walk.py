@@ -22,7 +22,7 @@ from PIL import Image
 from shards.errors import Failure
 from shards.jpeg import read_header
 from shards.keys import key_of
-from shards.places import Place
+from shards.places import Place, reaching, size_of
 from shards.tables import rows
 from shards.tar_reading import LABELS, TarStream
 from shards.writer import BLOCK, Member, dali_index, header, member_names, padded
@@ -82,11 +82,12 @@ def _shard(
 ) -> Iterator[Finding]:
     line = walk.shards[number]
     path = walk.folder / line["name"]
-    if not path.is_file():
+    size = size_of(path)
+    if size is None:
         return
     samples: list[list[Member]] = []
-    with path.open("rb") as file:
-        tar = TarStream(file, path.stat().st_size)
+    with reaching(path), path.open("rb") as file:
+        tar = TarStream(file, size)
         # The sum is complete even where the walk ends early.
         found = list(islice(_products(tar, walk, number, first_image, products, images, samples), MOST_FINDINGS))
         if walk.tables:
@@ -98,8 +99,12 @@ def _shard(
     index = path.with_suffix(".idx")
     # Names that no tar can hold were found already, and no index can hold them either.
     named = all(member.name.isascii() for members in samples for member in members)
-    checked = walk.tables and len(samples) == line["products"] and named and index.is_file()
-    if checked and index.read_bytes() != dali_index(samples):
+    checked = walk.tables and len(samples) == line["products"] and named and size_of(index) is not None
+    if not checked:
+        return
+    with reaching(index):
+        content = index.read_bytes()
+    if content != dali_index(samples):
         yield Finding(index.name, "DALI's index", "offsets and sizes as in the tables", "others")
 
 

@@ -71,6 +71,16 @@ def test_the_lines_name_every_subject(labelled: Path) -> None:
         assert words in text
 
 
+def test_where_a_data_set_came_from_is_said_shortly(labelled: Path) -> None:
+    found = summarize(labelled)
+    found["dataset"]["options"] |= {
+        "merged_from": ["a" * 64, "b" * 64],
+        "appended": [{"source_format": "hm", "already_there": 9, "products": 2, "images_written": 3}],
+    }
+    (line,) = [line for line in summary_lines(labelled, found) if line.startswith("built from")]
+    assert line.endswith("shard_mib 256, merged from aaaaaaaaaaaa, bbbbbbbbbbbb, appended 2 products of hm")
+
+
 def test_duplicates_are_counted_by_kind(labelled: Path) -> None:
     row = {"key": "b", "view": 1, "kind": "near", "of_key": "b", "of_view": 0, "distance": 3}
     table = pa.Table.from_pylist([row, row, row | {"kind": "exact"}], schema=TABLES["duplicates.parquet"])
