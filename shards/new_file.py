@@ -32,7 +32,9 @@ class NoRoom(StorageFailure):
 
 
 def free_bytes(folder: Path) -> int:
-    """What may still be written where ``folder`` lies."""
+    """What may still be written where ``folder`` lies, or will lie."""
+    while not folder.exists():
+        folder = folder.parent
     return shutil.disk_usage(folder).free
 
 

@@ -13,7 +13,7 @@ from skill_fast.errors import BadData
 
 
 def test_the_loader_reads_what_was_built(tmp_path):
-    build("demo", tmp_path / "demo", format="demo", designs=6, photo_side=40, seed=1, workers=1)
+    build("demo", tmp_path / "demo", format="demo", designs=6, photo_side=40, seed=1, workers=0)
     index = open_index(tmp_path / "demo")
     views = (ViewGroup("global", (0, 1), 24, (0.4, 1.0)),)
     with Loader(index, views, global_batch=16, split=None, config=LoaderConfig(threads=1)) as loader:

@@ -16,7 +16,7 @@ TINY = BackboneConfig(
 def demo(tmp_path_factory):
     """Shards of 20 drawn designs in 3 or 4 colours each (68 products, 265 photographs), two fifths held out."""
     folder = tmp_path_factory.mktemp("drawn") / "demo"
-    build("demo", folder, format="demo", designs=20, photo_side=40, seed=3, workers=1)
+    build("demo", folder, format="demo", designs=20, photo_side=40, seed=3, workers=0)
     return folder
 
 

@@ -106,7 +106,7 @@ def photographs(folder, source):
 
 def test_data_without_labels_says_what_is_missing(tmp_path, run, demo):
     photographs(tmp_path / "photographs", demo)
-    build(tmp_path / "photographs", tmp_path / "shards", format="folder", workers=1)
+    build(tmp_path / "photographs", tmp_path / "shards", format="folder", workers=0)
     result = evaluate(run, tmp_path / "shards", device="cpu", threads=1)
     assert result["split"] == "all"
     assert "no product has this label" in result["absent"]["knn/pattern"]
@@ -132,7 +132,7 @@ def test_colors_come_from_the_photographs_where_the_catalogue_has_none(tmp_path,
                 product = int(path.parent.name.removeprefix("product-"))
                 known = color[product] if product % 2 else ""
                 writer.writerow([f"{path.parent.name}{twin}", path, pattern[product], known])
-    build(tmp_path / "manifest.csv", tmp_path / "shards", format="manifest", workers=1)
+    build(tmp_path / "manifest.csv", tmp_path / "shards", format="manifest", workers=0)
     result = evaluate(run, tmp_path / "shards", ["color"], device="cpu", threads=1)
     assert result["color_source"].startswith("catalogue for ") and "photographs for" in result["color_source"]
     scores = result["rows"]["grey pixels"]
