@@ -1,4 +1,5 @@
 import json
+import shutil
 import statistics
 import tracemalloc
 from collections import Counter
@@ -17,21 +18,28 @@ from shards.summary import build_lines, summarize, summary_lines
 from tests.shards.conftest import photograph
 
 
-@pytest.fixture
-def labelled(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Four products of two types and one variant group, with seven photographs, and four rejects of two reasons."""
+    folder = tmp_path_factory.mktemp("labelled")
     lines = ["product_id,image_path,product_type,color,variant_group"]
     for number, (name, kind, color, group) in enumerate(
         [("a", "shirt", "red", "g"), ("b", "shirt", "blue", "g"), ("c", "dress", "", "h"), ("d", "shirt", "red", "")]
     ):
         for view in range(1 + number % 3):
-            path = photograph(tmp_path / f"{name}{view}.png", 20 + 5 * number, 24 + view, seed=number + view)
+            path = photograph(folder / f"{name}{view}.png", 20 + 5 * number, 24 + view, seed=number + view)
             lines.append(f"{name},{path},{kind},{color},{group}")
-    (tmp_path / "empty.jpg").touch()
+    (folder / "empty.jpg").touch()
     lines += ["a,empty.jpg,,,", *(f"a,gone{number}.jpg,,," for number in range(4))]
-    (tmp_path / "catalogue.csv").write_text("\n".join(lines))
-    build(tmp_path / "catalogue.csv", tmp_path / "out", workers=0)
-    return tmp_path / "out"
+    (folder / "catalogue.csv").write_text("\n".join(lines))
+    build(folder / "catalogue.csv", folder / "out", workers=0)
+    return folder / "out"
+
+
+@pytest.fixture
+def labelled(built: Path, tmp_path: Path) -> Path:
+    """A copy that a test may change."""
+    return Path(shutil.copytree(built, tmp_path / "out"))
 
 
 def test_the_summary_is_what_counting_the_rows_gives(labelled: Path) -> None:

@@ -26,10 +26,11 @@ def findings(folder: Path) -> list[str]:
     return [str(finding) for finding in verify(folder, full=True, workers=1).findings]
 
 
-@pytest.fixture
-def whole(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Five products with strange names and attributes in three shards, three rejects, and two photographs alike."""
-    root = tmp_path / "photographs"
+    folder = tmp_path_factory.mktemp("whole")
+    root = folder / "photographs"
     rows = []
     for number, name in enumerate(["a", "b/ü", "c" * 80, "d", "e"]):
         paths = [photograph(root / f"{number}.png", 20 + number, 17, seed=number)]
@@ -40,15 +41,21 @@ def whole(tmp_path: Path) -> Path:
     (root / "empty.png").touch()
     rows += [{"product_id": "a", "image_path": name} for name in ("photographs/empty.png", "gone.png")]
     rows += [{"product_id": "hopeless", "image_path": "gone.png"}]
-    (tmp_path / "catalogue.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    build(tmp_path / "catalogue.jsonl", tmp_path / "out", shard_mib=0.008, workers=0)
-    assert findings(tmp_path / "out") == []
-    dataset = read_dataset(tmp_path / "out")
+    (folder / "catalogue.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    build(folder / "catalogue.jsonl", folder / "out", shard_mib=0.008, workers=0)
+    assert findings(folder / "out") == []
+    dataset = read_dataset(folder / "out")
     assert len(dataset["shards"]) >= 3
     assert sum(dataset["counts"]["images_rejected"].values()) == 3
     assert dataset["counts"]["products_rejected"] == {"no_good_photographs": 1}
-    assert pq.read_table(tmp_path / "out" / "duplicates.parquet").num_rows == 2
-    return tmp_path / "out"
+    assert pq.read_table(folder / "out" / "duplicates.parquet").num_rows == 2
+    return folder / "out"
+
+
+@pytest.fixture
+def whole(built: Path, tmp_path: Path) -> Path:
+    """A copy that a test may damage."""
+    return Path(shutil.copytree(built, tmp_path / "out"))
 
 
 def test_nothing_is_done_to_a_whole_data_set(whole: Path) -> None:

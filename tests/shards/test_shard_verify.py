@@ -80,21 +80,26 @@ def is_found(folder: Path, full: bool) -> bool:
         return True
 
 
-@pytest.fixture
-def tiny(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three products in two shards, a reject and a duplicate."""
+    root = tmp_path_factory.mktemp("tiny")
     for number, name in enumerate(("a", "b", "c")):
         for view in range(2):
-            photograph(tmp_path / "tiny" / name / f"{view}.png", 16 + number, 16, seed=view + 5 * number)
-    (tmp_path / "tiny" / "a" / "9.png").touch()
-    build(tmp_path / "tiny", tmp_path / "out", shard_mib=0.008, workers=0)
+            photograph(root / "tiny" / name / f"{view}.png", 16 + number, 16, seed=view + 5 * number)
+    (root / "tiny" / "a" / "9.png").touch()
+    build(root / "tiny", root / "out", shard_mib=0.008, workers=0)
     row = {"key": "b", "view": 1, "kind": "near", "of_key": "b", "of_view": 0, "distance": 3}
-    pq.write_table(
-        pa.Table.from_pylist([row], schema=TABLES["duplicates.parquet"]), tmp_path / "out/duplicates.parquet"
-    )
-    redescribe(tmp_path / "out")
-    assert verify(tmp_path / "out", full=True).findings == []
-    return tmp_path / "out"
+    pq.write_table(pa.Table.from_pylist([row], schema=TABLES["duplicates.parquet"]), root / "out/duplicates.parquet")
+    redescribe(root / "out")
+    assert verify(root / "out", full=True).findings == []
+    return root / "out"
+
+
+@pytest.fixture
+def tiny(built: Path, tmp_path: Path) -> Path:
+    """A copy that a test may damage."""
+    return Path(shutil.copytree(built, tmp_path / "tiny"))
 
 
 def test_every_flipped_bit_is_found(tiny: Path) -> None:
@@ -310,7 +315,7 @@ TEXTS = ["", "b", "x" * 200, "ü/../\x00", "{", "[" * 5000, '{"a": 1e999}']
     st.sampled_from(NUMBERS),
     st.sampled_from(TEXTS),
 )
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_cell_of_a_table_is_believed(tiny: Path, cell: tuple[str, str], row: int, number: int, text: str) -> None:
     """Whatever a table says, in a data set whose sums agree with it: findings or none, and nothing else is raised."""
     table, column = cell
