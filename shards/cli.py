@@ -14,7 +14,7 @@ from shards.build import Progress, build
 from shards.errors import BadData, BadUsage, exit_with
 from shards.options import parser
 from shards.places import place
-from shards.progress import ProgressLine
+from shards.progress import ProgressLine, bytes_line
 from shards.selection import Selection, parse_split
 from shards.sources.catalogue import choose_format
 from shards.summary import build_lines, summarize, summary_lines
@@ -78,7 +78,11 @@ def _append(options: argparse.Namespace) -> int:
             ray_address=options.ray_address,
             progress=line.show,
         )
-    print(*build_lines(place(options.out), dataset, line.last or Progress(), line.seconds), sep="\n")
+    last, products = line.last or Progress(), dataset["counts"]["products"]
+    there = dataset["options"]["appended"][-1]["already_there"] if last.products else "all"
+    print(
+        f"{options.out}: {last.products:,} products added; {there} of the source's were there already; {products:,} in all"
+    )
     return 0
 
 
@@ -92,7 +96,14 @@ def _merge(options: argparse.Namespace) -> int:
     from shards.merge import merge
 
     sources = [place(source) for source in options.sources]
-    merge(place(options.out), sources, on_duplicate=options.on_duplicate, overwrite=options.overwrite)
+    with bytes_line(Console(stderr=True), "merge") as shown:
+        merge(
+            place(options.out),
+            sources,
+            on_duplicate=options.on_duplicate,
+            overwrite=options.overwrite,
+            progress=shown,
+        )
     print(*summary_lines(place(options.out), summarize(place(options.out))), sep="\n")
     return 0
 
@@ -100,7 +111,8 @@ def _merge(options: argparse.Namespace) -> int:
 def _verify(options: argparse.Namespace) -> int:
     from shards.verify import verify
 
-    report = verify(place(options.out), full=options.full, workers=options.workers)
+    with bytes_line(Console(stderr=True), "verify") as shown:
+        report = verify(place(options.out), full=options.full, workers=options.workers, progress=shown)
     if not report.findings:
         print(f"{options.out}: no findings; {report.checked}")
         return 0
@@ -120,7 +132,8 @@ def _verify(options: argparse.Namespace) -> int:
 def _repair(options: argparse.Namespace) -> int:
     from shards.repair import repair
 
-    done = repair(place(options.out))
+    with bytes_line(Console(stderr=True), "repair") as shown:
+        done = repair(place(options.out), progress=shown)
     print(*(done or [f"{options.out}: nothing to repair"]), sep="\n")
     return 0
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from types import TracebackType
 
+from rich import progress as bars
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
@@ -74,6 +76,18 @@ class ProgressLine:
             self._live.stop()
         else:
             self._thread.join()
+
+
+@contextmanager
+def bytes_line(console: Console, what: str) -> Iterator[Callable[[int, int], None]]:
+    """Shows (bytes, bytes in all) on a terminal while ``verify``, ``merge`` or ``repair`` goes through the tars."""
+    columns = (bars.TextColumn(what), bars.BarColumn(bar_width=24), bars.DownloadColumn(), bars.TransferSpeedColumn())
+    bar = bars.Progress(
+        *columns, bars.TimeRemainingColumn(), console=console, transient=True, disable=not console.is_terminal
+    )
+    with bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def progress_text(done: Progress, seconds: float) -> str:

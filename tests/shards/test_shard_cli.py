@@ -52,7 +52,9 @@ def test_append_merge_repair(capsys, catalogue: Path, tmp_path: Path) -> None:
     for name in ("shirt/s 1", "shirt/new"):
         photograph(more / name / "0.png", seed=99)
     code, printed, _ = run(capsys, "append", more, both, "--workers", 1)
-    assert code == 0 and "7 products" in printed
+    assert code == 0 and "1 products added; 1 of the source's were there already; 7 in all" in printed
+    code, printed, _ = run(capsys, "append", more, both, "--workers", 1)
+    assert code == 0 and "0 products added; all of the source's were there already; 7 in all" in printed
     for name in ("products.parquet", "shard-000000.idx"):
         (both / name).unlink()
     assert run(capsys, "verify", both)[0] == 3
