@@ -80,9 +80,8 @@ def _append(options: argparse.Namespace) -> int:
         )
     last, products = line.last or Progress(), dataset["counts"]["products"]
     there = dataset["options"]["appended"][-1]["already_there"] if last.products else "all"
-    print(
-        f"{options.out}: {last.products:,} products added; {there} of the source's were there already; {products:,} in all"
-    )
+    added = f"{last.products:,} products added; {there} of the source's were there already"
+    print(f"{options.out}: {added}; {products:,} in all")
     return 0
 
 
