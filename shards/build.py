@@ -21,23 +21,26 @@ import pyarrow as pa
 
 from shards.counting import Progress
 from shards.duplicates import KINDS
-from shards.engines import open_engine
+from shards.engines import Engine, Task, open_engine
 from shards.errors import BadData, BadUsage, Failure
 from shards.in_order import in_order, product_json
 from shards.index import read_dataset, write_dataset
 from shards.new_file import FULL, NoRoom
-from shards.normalize import PREPROCESS, Normalization
+from shards.normalize import PREPROCESS, Jpeg, Normalization
 from shards.output import OWN_NAMES, Output, open_output
 from shards.packing import Packing
 from shards.parts import is_head
 from shards.places import Place, place
-from shards.resume import Identity, already_finished, begin, prepare
+from shards.resume import Identity, already_finished, begin, finished, prepare
 from shards.selection import Selection, select
 from shards.sources.catalogue import choose_format, open_catalogue
-from shards.sources.product import Catalogue
+from shards.sources.product import Catalogue, Product, name_of
 from shards.stopping import stoppable
 
 __all__ = ["OWN_NAMES", "Progress", "build", "default_workers", "product_json"]
+
+
+MAX_SHARD_MIB = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -112,8 +115,8 @@ def build(
         drop_duplicates=_kinds(drop_duplicates),
         on_duplicate=on_duplicate,
     )
-    if not shard_mib > 0:
-        raise BadUsage(f"shard_mib is {shard_mib}", allowed="more than 0")
+    if not 0 < shard_mib < MAX_SHARD_MIB:
+        raise BadUsage(f"shard_mib is {shard_mib}", allowed=f"more than 0, less than {MAX_SHARD_MIB:,}")
     if workers is not None and workers < 0:
         raise BadUsage(f"workers is {workers}", allowed="1 or more; 0 decodes in this process, without protection")
     output = open_output(place(out))
@@ -132,9 +135,11 @@ def build(
         if not overwrite and already_finished(output, identity):
             output.remove_journal()
             return read_dataset(output.folder)
-        parts, entries = begin(output, identity, catalogue, done, progress)
         working = open_engine(engine, order.how, workers=workers, ray_address=ray_address)
         stack.callback(working.close)
+        if finished(output):
+            _check_one_is_good(str(source), catalogue, working)
+        parts, entries = begin(output, identity, catalogue, done, progress)
         packing = Packing(output, round(shard_mib * 2**20), order.drop_duplicates, done, parts)
         stack.callback(packing.abandon)
         for arrived in in_order(entries, working, order.selection.crops):
@@ -152,6 +157,23 @@ def build(
             progress(done)
         output.remove_journal()
         return dataset
+
+
+def _check_one_is_good(source: str, catalogue: Catalogue, engine: Engine) -> None:
+    """Raise BadData before a finished data set is replaced by a catalogue that has nothing to put in its place."""
+    seen, reasons = 0, dict[str, str]()
+    for entry in catalogue.entries:
+        for photograph in entry.photographs if isinstance(entry, Product) else ():
+            (outcome,) = engine.submit([Task(photograph)]).result()
+            if isinstance(outcome, Jpeg):
+                return
+            seen += 1
+            reasons.setdefault(outcome[0], f"{outcome[0]} (first: {name_of(photograph)})")
+    raise BadData(
+        f"none of the {seen} photographs of '{source}' could be used: {'; '.join(reasons.values())}",
+        allowed="at least one photograph that can be decoded",
+        change="check the paths; the data set that was to be replaced is as it was",
+    )
 
 
 def default_workers() -> int:
@@ -221,11 +243,15 @@ def _without_trace_of_nothing(output: Output) -> Iterator[None]:
         raise
 
 
+class NothingWritten(BadData):
+    """All that was seen was rejected."""
+
+
 def _check_something_written(source: str, done: Progress) -> None:
     if done.images_written:
         return
     reasons = [f"{count} {reason} ({done.examples[reason]})" for reason, count in done.rejected.most_common(4)]
-    raise BadData(
+    raise NothingWritten(
         f"none of the {done.images_seen} photographs of '{source}' could be used: {'; '.join(reasons)}",
         allowed="at least one photograph that can be decoded",
         change="check the paths and the files named here",

@@ -64,7 +64,12 @@ def _build(command: argparse.ArgumentParser) -> None:
         help="a product that folder, hm or myntra name twice: stop, keep the first, or unite the photographs "
         "(default %(default)s)",
     )
-    command.add_argument("--overwrite", action="store_true", help="replace a data set that OUT holds")
+    command.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace a data set that OUT holds; it goes when a first photograph of SOURCE "
+        "was found good, before the new one is done",
+    )
     _workers(command)
     demo = command.add_argument_group("only with the source demo")
     demo.add_argument("--designs", type=int, help="each in 3 or 4 colours (default 248)")
@@ -121,9 +126,18 @@ def _choice(command: argparse.ArgumentParser) -> None:
 
 def _workers(command: argparse.ArgumentParser) -> None:
     group = command.add_argument_group("where the work is done")
-    group.add_argument("--workers", type=int, metavar="N", help="processes that decode (default: one a CPU)")
+    group.add_argument(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="processes that decode (default: one a CPU; 0: in this one, unprotected)",
+    )
     group.add_argument("--engine", choices=ENGINES, default="local", help="this machine or a Ray cluster")
-    group.add_argument("--ray-address", metavar="HOST:PORT", help="default: $RAY_ADDRESS, else a cluster of its own")
+    group.add_argument(
+        "--ray-address",
+        metavar="HOST:PORT",
+        help="default: $RAY_ADDRESS, else a cluster that runs here, else one of its own",
+    )
 
 
 def _append(command: argparse.ArgumentParser) -> None:

@@ -11,19 +11,17 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from PIL import __version__ as pillow_version
-from PIL import features
-
 from shards.counting import Progress
 from shards.errors import BadUsage
 from shards.in_order import arrive
-from shards.index import APPEND_FOLDER, DATASET, VERSION
+from shards.index import APPEND_FOLDER, DATASET, SHARD_NAME, VERSION
 from shards.new_file import write_new
 from shards.output import JOURNAL, OWN_FOLDERS, OWN_NAMES, Output
 from shards.parts import IDENTITY, Part, framed, head_name, is_head, loaded, rows_fault, rows_name
 from shards.places import reaching
 from shards.rejects import Reject
 from shards.sources.product import Catalogue, Product
+from shards.versions import versions_here
 from shards.writer import index_name
 
 Entries = Iterator[Product | Reject]
@@ -37,8 +35,7 @@ def _versions() -> dict[str, str]:
     return {
         "format": str(VERSION),
         "code": code.hexdigest()[:16],
-        "Pillow": pillow_version,
-        "libjpeg-turbo": str(features.version("libjpeg_turbo")),
+        **dict(version.rsplit(" ", 1) for version in versions_here()),
     }
 
 
@@ -74,9 +71,20 @@ def prepare(output: Output, overwrite: bool) -> None:
     foreign = sorted(name for name in names if not OWN_NAMES.fullmatch(name) and name not in OWN_FOLDERS)
     foreign += [APPEND_FOLDER] if APPEND_FOLDER in names and DATASET not in names else []
     # Both together are a build that was interrupted when nothing but tidying up was left.
-    finished = DATASET in names and JOURNAL not in names
-    if (foreign or finished) and not overwrite:
-        raise _occupied(output, "a finished data set" if finished else f"other things: {', '.join(foreign[:5])}")
+    whole = DATASET in names and JOURNAL not in names
+    if DATASET not in names and JOURNAL not in names and any(map(SHARD_NAME.fullmatch, names)) and not overwrite:
+        raise BadUsage(
+            f"folder '{output.folder}' holds shards, but neither {DATASET} nor the journal of an unfinished build",
+            allowed="a folder that is empty, does not exist yet or was left by an unfinished build",
+            change=f"bring {DATASET} back from a copy, take another folder, or pass --overwrite to lose these shards",
+        )
+    if (foreign or whole) and not overwrite:
+        raise _occupied(output, "a finished data set" if whole else f"other things: {', '.join(foreign[:5])}")
+
+
+def finished(output: Output) -> bool:
+    """Whether the folder holds a finished data set, which only ``overwrite`` lets a build replace."""
+    return DATASET in output.sizes()
 
 
 def already_finished(output: Output, identity: Identity) -> bool:

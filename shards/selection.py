@@ -98,11 +98,12 @@ def split_of(product: Product, split: tuple[tuple[str, float], ...]) -> str:
 def select(catalogue: Catalogue, selection: Selection) -> Catalogue:
     """The catalogue with what is not selected turned into rejects: other_type, over_cap.
 
-    With ``types`` or ``cap_per_type`` the catalogue is gone through once, without opening a photograph: to count those
-    that are left, and to raise BadData where a named type has no product.
+    With ``types``, ``cap_per_type`` or types in ``crop_to_item`` the catalogue is gone through once, without opening a
+    photograph: to count those that are left, and to raise BadData where a named type has no product.
     """
     selected = _Selected(catalogue, selection)
-    if not selection.types and selection.cap_per_type is None:
+    cut = tuple(name for name in selection.crop_to_item if name != "all")
+    if not selection.types and selection.cap_per_type is None and not cut:
         return replace(catalogue, entries=selected) if selection.split else catalogue
     products: Counter[str] = Counter()
     images = 0
@@ -112,7 +113,7 @@ def select(catalogue: Catalogue, selection: Selection) -> Catalogue:
             images += 0 if reason else len(entry.photographs)
         else:
             images += entry.reason in IMAGE_REASONS
-    _check_types(selection.types, products)
+    _check_types((*selection.types, *cut), products)
     return replace(catalogue, entries=selected, images=images)
 
 

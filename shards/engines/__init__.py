@@ -45,6 +45,8 @@ def open_engine(name: str, how: Normalization, *, workers: int | None = None, ra
     workers: processes; None is one a CPU. "local" with 0 works in this process, without protection against decoders
     that crash or hang. Raises BadUsage for an unknown name, or where the extra ``ray`` is not installed.
     """
+    if ray_address is not None and name != "ray":
+        raise BadUsage(f"--ray-address {ray_address} with --engine {name}", allowed="with --engine ray alone")
     if name == "local":
         from shards.engines.local import LocalEngine
 

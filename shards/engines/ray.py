@@ -17,14 +17,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import PIL
-from PIL import features
-
 from shards.engines import Outcome, Task
 from shards.engines.local import LocalEngine, chunk_of
 from shards.errors import BadData, BadUsage, Failure
 from shards.normalize import Normalization
+from shards.versions import Versions, versions_here
 
 CHUNKS_TOGETHER = 2
 """Chunks of the local engine in one task, which costs about a millisecond of its own."""
@@ -33,7 +30,6 @@ CHUNKS_AHEAD = 2
 CONNECT_S = 10.0
 RETRIES = 5
 """Of one task whose worker or node was lost."""
-Versions = tuple[str, ...]
 
 
 class RayEngine:
@@ -97,12 +93,6 @@ def normalize_on_node(tasks: Sequence[Task], how: Normalization) -> tuple[str, V
 def _node_engine(how: Normalization) -> LocalEngine:
     """One child for each of Ray's processes, for as long as Ray keeps it; the kernel ends it with that process."""
     return LocalEngine(how, workers=1)
-
-
-def versions_here() -> Versions:
-    """Of what decides about pixels."""
-    decoders = ((name, features.version(name)) for name in ("jpg", "zlib", "libtiff", "webp", "avif", "jpg_2000"))
-    return f"pillow {PIL.__version__}", f"numpy {np.__version__}", *(f"{name} {version}" for name, version in decoders)
 
 
 def check_node(node: str, versions: Versions, tasks: Sequence[Task], outcomes: Sequence[Outcome]) -> None:

@@ -96,6 +96,9 @@ def test_a_manifest_within_the_folder_is_taken(capsys, catalogue: Path, tmp_path
         (["build", "demo", "out", "--split", "train=0.5"], 2, "0.5"),
         (["build", "demo", "out", "--drop-duplicates", "far"], 2, "far"),
         (["build", "demo", "out", "--types", "spaceship"], 3, "spaceship"),
+        (["build", "demo", "out", "--crop-to-item", "shrit"], 3, "did you mean shirt"),
+        (["build", "demo", "out", "--ray-address", "1.2.3.4:5"], 2, "with --engine ray alone"),
+        (["build", "demo", "out", "--shard-mib", "inf"], 2, "shard_mib is inf"),
         (["build", "demo", "out", "--cap-per-type", "0"], 2, "0"),
         (["build", "http://x/y", "out"], 2, "s3://"),
         (["merge", "out", "empty"], 3, "holds no dataset.json"),
@@ -117,6 +120,24 @@ def test_errors_say_what_came_and_end_with_their_code(capsys, tmp_path, monkeypa
     found, _, err = run(capsys, *words)
     assert found == code
     assert said in " ".join(err.split()) and "Traceback" not in err
+
+
+def test_a_catalogue_of_nothing_does_not_replace_a_data_set(capsys, dataset: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad.csv").write_text("product_id,image_path\na,none.jpg\nb,none.jpg\n")
+    before = {path.name: path.read_bytes() for path in dataset.iterdir()}
+    code, _, err = run(capsys, "build", tmp_path / "bad.csv", dataset, "--overwrite")
+    assert code == 3 and "none of the 2 photographs" in err and "as it was" in err
+    assert {path.name: path.read_bytes() for path in dataset.iterdir() if path.is_file()} == before
+    assert run(capsys, "verify", dataset, "--full")[0] == 0
+
+
+def test_shards_whose_dataset_json_is_lost_are_not_taken_for_leftovers(capsys, catalogue, dataset: Path) -> None:
+    (dataset / "dataset.json").unlink()
+    before = sorted(path.name for path in dataset.iterdir())
+    code, _, err = run(capsys, "build", catalogue, dataset)
+    assert code == 2 and "neither dataset.json nor the journal" in err
+    assert sorted(path.name for path in dataset.iterdir()) == before
+    assert run(capsys, "build", catalogue, dataset, "--overwrite", "--workers", 0)[0] == 0
 
 
 def test_a_finding_ends_with_code_3_and_names_itself(capsys, dataset: Path) -> None:

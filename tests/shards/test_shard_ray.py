@@ -13,9 +13,10 @@ import pytest
 
 from shards.build import Progress, build
 from shards.engines import Task, open_engine
-from shards.engines.ray import check_node, versions_here
+from shards.engines.ray import check_node
 from shards.errors import BadData, BadUsage, Failure
 from shards.normalize import Jpeg, Normalization
+from shards.versions import versions_here
 from tests.shards.conftest import photograph
 from tests.shards.hostile import hostile
 
