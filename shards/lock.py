@@ -5,12 +5,15 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import time
 from pathlib import Path
 
 from shards.errors import BadUsage
 from shards.places import Place
 
 LOCK = "lock"
+GRACE_S = 0.5
+"""A child that a killed build was just about to start holds its lock until it is another program."""
 _UNKNOWN = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS})
 """A file system that knows no locks: then nothing keeps two builds apart."""
 
@@ -25,6 +28,7 @@ class Lock:
     def take(self) -> None:
         """Raises BadUsage where another process holds it."""
         path = self._folder / LOCK
+        give_up = time.monotonic() + GRACE_S
         while self._descriptor < 0:
             self._folder.mkdir(parents=True, exist_ok=True)
             try:
@@ -32,7 +36,7 @@ class Lock:
             except FileNotFoundError:
                 continue  # the folder was just removed by the build that held it
             try:
-                self._lock(descriptor)
+                self._lock(descriptor, give_up)
                 # Who waited here may hold a file that has no name any more.
                 if path.exists() and path.stat().st_ino == os.fstat(descriptor).st_ino:
                     self._descriptor, descriptor = descriptor, -1
@@ -47,16 +51,27 @@ class Lock:
             os.close(self._descriptor)
             self._descriptor = -1
 
-    def _lock(self, descriptor: int) -> None:
+    def _lock(self, descriptor: int, give_up: float) -> None:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            pid = os.pread(descriptor, 20, 0).decode("ascii", "replace")
-            raise BadUsage(
-                f"another process builds '{self._held_for}': pid {pid or 'unknown'}",
-                allowed="one build a folder",
-                change="wait for it, or end it and give the command again",
-            ) from error
+            while not _locked(descriptor):
+                if time.monotonic() > give_up:
+                    raise self._held(os.pread(descriptor, 20, 0).decode("ascii", "replace"))
+                time.sleep(0.02)
         except OSError as error:
             if error.errno not in _UNKNOWN:
                 raise
+
+    def _held(self, pid: str) -> BadUsage:
+        return BadUsage(
+            f"another process builds '{self._held_for}': pid {pid or 'unknown'}",
+            allowed="one build a folder",
+            change="wait for it, or end it and give the command again",
+        )
+
+
+def _locked(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -106,7 +106,7 @@ def wait_for_part(out: Path, pid: int, number: int) -> None:
 
 
 def test_kills_at_random_instants_tear_and_lose_nothing(builder: Builder, tmp_path: Path) -> None:
-    """A1: SIGKILL at an instant drawn from the whole run, or from its writing; half of the next runs are killed as well.
+    """A1: SIGKILL at an instant drawn from the whole run, or from its writing; every other next run is killed as well.
 
     Most of so short a run is the start of its children, hence the second kind.
     """
