@@ -11,6 +11,7 @@ from PIL import Image, ImageCms
 from shards.rejects import Rejected
 
 SIXTEEN_BIT = ("I", "I;16", "I;16L", "I;16B", "I;16N")
+_BITS_PER_SAMPLE = 0x0102
 _PHOTOMETRIC, _WHITE_IS_ZERO = 0x0106, 0
 
 
@@ -50,9 +51,12 @@ def _without_alpha(image: Image.Image) -> tuple[Image.Image, Image.Image | None]
 
 def _eight_bits(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
     """Grey of 16 bits scaled to mode L, value / 257 rounded, and the mask that a transparent value makes."""
+    # The format decides, as a dark image of 32 bits has values like one of 16; Pillow's mode is "I" for both.
+    if max(getattr(image, "tag_v2", {}).get(_BITS_PER_SAMPLE, (16,))) > 16:
+        raise Rejected("undecodable", "32-bit pixels have no agreed white")
     values = np.asarray(image).astype(np.int64)
     if values.min() < 0 or values.max() > 65535:
-        raise Rejected("undecodable", "32-bit pixels have no agreed white")
+        raise Rejected("undecodable", "pixels below zero or above 16 bits have no agreed white")
     transparent = image.info.get("transparency")
     alpha = None
     if isinstance(transparent, int):

@@ -18,8 +18,12 @@ LABELS = {
     "pattern": "graphical_appearance_name",
     "variant_group": "product_code",
 }
+ROW_LINES = 64
+"""Descriptions may hold line breaks."""
 # Numbers that stand for a name in another column.
 _CODES = re.compile(r".*_(no|code|id)")
+PRODUCT_DIGITS = 7
+"""An article is its product code and three digits of its own."""
 _ARTICLE = re.compile(r"\d{9,10}", re.ASCII)
 
 
@@ -31,7 +35,7 @@ def catalogue(root: Place, on_duplicate: str = "error") -> Catalogue:
     """A product is an article; articles with the same product_code differ in colour."""
     require(root, LAYOUT, files=("articles.csv",), folders=("images",))
     gathering = Gathering(lambda path: root / path, on_duplicate=on_duplicate)
-    for number, row in read_csv(root / "articles.csv", lambda found: _check_columns(root, found)):
+    for number, row in read_csv(root / "articles.csv", lambda found: _check_columns(root, found), ROW_LINES):
         where = f"articles.csv row {number}"
         try:
             gathering.add(_mention(row, where))
@@ -58,9 +62,11 @@ def _mention(row: Row | BadRow, where: str) -> Mention:
     article = cells.get("article_id", "")
     if not _ARTICLE.fullmatch(article):
         raise BadRow(f"article_id is {shown(article)!r}, allowed: 10 digits")
-    # Whoever read the file as numbers and wrote it again has lost the leading zero; the photographs' names have it.
+    # Whoever read the file as numbers and wrote it again has lost the leading zeros; the photographs' names have them.
     article = article.zfill(10)
     labels = {label: cells[name] for label, name in LABELS.items() if name in cells}
+    if labels.get("variant_group", "").isdecimal():
+        labels["variant_group"] = labels["variant_group"].zfill(PRODUCT_DIGITS)
     taken = {"article_id", *LABELS.values()}
     attributes = {name: text for name, text in cells.items() if name not in taken and not _CODES.fullmatch(name)}
     return Mention(article, where, [f"images/{article[:3]}/{article}.jpg"], labels, attributes)

@@ -19,7 +19,7 @@ FOLDERS = ("", "Eval", "Anno", "Anno/attributes")
 HEADER = ["image_name", "item_id", "evaluation_status"]
 SPLITS = {"train": "train", "query": "test", "gallery": "test"}
 LAYOUT = f"{PARTITION}, {COLORS} and {BOXES} in the root, Eval/ or Anno/, and the photographs in img/ or Img/img/"
-_NAME = re.compile(r"(?P<colorway>\d+)_\d+_(?P<pose>\w+)\.jpg")
+_NAME = re.compile(r"(?P<colorway>\d+)_\d+_(?P<pose>\w+)\.(?i:jpg)")
 
 
 def recognizes(root: Place) -> bool:
@@ -114,7 +114,11 @@ def _colors(path: Place) -> Iterator[tuple[str, str]]:
     """Path and colour; lines that name no photograph are headers or the second half of a broken line."""
     with open_lines(path) as lines:
         for _, line in numbered(lines):
-            if isinstance(line, str) and len(cells := line.split(maxsplit=1)) == 2 and cells[0].endswith(".jpg"):
+            if (
+                isinstance(line, str)
+                and len(cells := line.split(maxsplit=1)) == 2
+                and cells[0].lower().endswith(".jpg")
+            ):
                 yield cells[0], cells[1].strip()
 
 

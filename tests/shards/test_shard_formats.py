@@ -233,6 +233,8 @@ def test_truncated_anywhere_is_named_so(kind: str, share: float) -> None:
         (jpeg_by_hand.twelve_bit(np.arange(12).reshape(3, 4) * 300), "undecodable"),
         (encode(Image.new("F", (9, 9), 0.5), "TIFF"), "undecodable"),
         (encode(Image.fromarray(np.full((9, 9), 1 << 20, np.int32)), "TIFF"), "undecodable"),
+        (encode(Image.fromarray(np.full((9, 9), 1 << 12, np.int32)), "TIFF"), "undecodable"),
+        (encode(Image.fromarray(np.full((9, 9), 1 << 12, np.int32)), "TIFF", compression="tiff_lzw"), "undecodable"),
         (
             b"BM" + struct.pack("<IHHI", 54, 0, 0, 54) + struct.pack("<IIIHHIIIIII", 40, 0, 0, 1, 24, *[0] * 6),
             "undecodable",

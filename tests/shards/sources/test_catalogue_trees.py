@@ -238,3 +238,46 @@ def test_a_lone_surrogate_is_a_bad_row(tmp_path: Path) -> None:
         "product_id is empty",
         "texts is no Unicode text: surrogates not allowed",
     ]
+
+
+def hm_row(article: str, description: str, code: str = "0108775") -> str:
+    return f"{article},{code},Top,253,Vest top,Solid,Black,Black,A,Ladieswear,{description}\n"
+
+
+def test_hm_descriptions_may_hold_line_breaks_but_no_rows(tmp_path: Path) -> None:
+    header = HM_ARTICLES.partition("\n")[0] + "\n"
+    root = TREES["hm"](tmp_path)
+    long = '"' + "x\n" * 70 + '"'
+    rows = [hm_row("0000000001", '"One,\ntwo,\n\nthree."'), hm_row("0000000002", '"open')]
+    rows += [hm_row(f"{number:010}", "x") for number in range(3, 9)] + [hm_row("0000000009", 'x"')]
+    put(root, "articles.csv", header + "".join(rows) + hm_row("0000000010", "x"))
+    products, rejects = read(root, "hm")
+    assert list(products) == [f"{number:010}" for number in (1, 3, 4, 5, 6, 7, 8, 10)]
+    assert products["0000000001"].attributes["detail_desc"] == "One,\ntwo,\n\nthree."
+    assert [reject.detail.split(":")[0] for reject in rejects] == ["articles.csv row 3", "articles.csv row 10"]
+    put(root, "articles.csv", header + hm_row("0000000001", long) + hm_row("0000000002", "x"))
+    products, rejects = read(root, "hm")
+    assert list(products) == ["0000000002"] and len(rejects) == 71, "more than 64 lines are no description"
+
+
+def test_hm_codes_that_lost_their_zeros_get_them_back(tmp_path: Path) -> None:
+    root = TREES["hm"](tmp_path)
+    lost = hm_row("108775051", "x", code="108775") + hm_row("0108775061", "x", code="0108775")
+    put(root, "articles.csv", HM_ARTICLES + lost)
+    products, _ = read(root, "hm")
+    groups = {products[article].variant_group for article in ("0108775015", "0108775051", "0108775061")}
+    assert groups == {"0108775"}
+
+
+def test_inshop_photographs_in_upper_case(tmp_path: Path) -> None:
+    root = TREES["inshop"](tmp_path)
+    for name in ("Eval/list_eval_partition.txt", "Anno/attributes/list_color_cloth.txt"):
+        put(
+            root,
+            name,
+            (root / name).read_text().replace("03_1_front.jpg", "03_1_front.JPG").replace(".JPG\nRed", ".JPG Red"),
+        )
+    products, rejects = read(root, "inshop")
+    product = products["id_00000002_03"]
+    assert names(product, root / "Img") == ["img/WOMEN/Dresses/id_00000002/03_1_front.JPG"]
+    assert product.color == "Red" and len(rejects) == 1

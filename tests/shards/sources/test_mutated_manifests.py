@@ -208,14 +208,52 @@ def test_a_file_of_another_encoding_is_refused_and_a_damaged_line_rejected(tmp_p
             catalogue(path)
 
 
-def test_an_open_quote_does_not_swallow_the_rows_behind_it(tmp_path: Path) -> None:
+def rejected_rows(path: Path) -> tuple[list[str], dict[int, str]]:
+    """Product ids, and the rows that were rejected with what was said of each."""
+    found = catalogue(path)
+    entries = list(found.entries)
+    rejects = [entry for entry in entries if isinstance(entry, Reject)]
+    assert found.images == len(entries), "each row is a product of one photograph, or a reject"
+    told = (reject.detail.removeprefix("row ").split(": ", 1) for reject in rejects)
+    return [e.product_id for e in entries if not isinstance(e, Reject)], {int(row): said for row, said in told}
+
+
+@pytest.mark.parametrize("column", ["note", "image_path", "color"])
+@pytest.mark.parametrize("closed", [True, False])
+def test_a_stray_quote_swallows_no_row(tmp_path: Path, column: str, closed: bool) -> None:
+    names = ["product_id", "note", "image_path", "color"]
+    rows = [{"product_id": f"p{row}", "note": "x", "image_path": f"{row}.jpg", "color": "red"} for row in range(2, 32)]
+    rows[5 - 2][column] = '"' + rows[5 - 2][column]
+    if closed:
+        rows[20 - 2][column] += '"'
     path = tmp_path / "m.csv"
-    path.write_text('product_id,note,image_path\na,x,1.jpg\nb,"open,2.jpg\nc,x,3.jpg\n')
-    product, reject = catalogue(path).entries
-    assert product.product_id == "a" and reject.detail == "row 3: unexpected end of data"
-    path.write_text('product_id,note,image_path\na,x,"1.jpg\nb,x,2.jpg"\nc,x,3.jpg\n')
-    reject, product = catalogue(path).entries
-    assert product.product_id == "c" and "row 2: image_path holds a line break" in reject.detail
+    path.write_text("\n".join([",".join(names), *(",".join(row.values()) for row in rows)]) + "\n")
+    products, said = rejected_rows(path)
+    bad = [5, 20] if closed else [5]
+    assert products == [f"p{row}" for row in range(2, 32) if row not in bad]
+    assert list(said) == bad and "goes on in the next line" in said[5]
+    assert not closed or "the end of a quoted cell" in said[20]
+
+
+def test_lines_of_a_cell_with_line_breaks_are_bad_rows_and_the_rows_around_it_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "m.csv"
+    lines = ["product_id,image_path,note", "a,1.jpg,x", 'b,2.jpg,"one', "two", "three,4", 'four"', 'c,3.jpg,12" heel']
+    path.write_text("\n".join([*lines, 'd,4.jpg,"open']))
+    products, said = rejected_rows(path)
+    assert products == ["a", "c"] and list(said) == [3, 4, 5, 6, 8], "the quote of row 7 closes nothing"
+    path.write_bytes(b'product_id,image_path\n\xc3\xa4,1.jpg\n"b,2.jpg\n\xff,3.jpg\nc,4.jpg\n')
+    products, said = rejected_rows(path)
+    assert products == ["ä", "c"] and list(said) == [3, 4] and "not UTF-8" in said[4]
+
+
+def test_carriage_returns_alone_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "m.csv"
+    path.write_bytes(b"product_id,image_path\ra,1.jpg\rb,2.jpg\r")
+    with pytest.raises(BadData, match=r"the lines of '.*' end in a carriage return alone"):
+        catalogue(path)
+    path.write_bytes(b"product_id,image_path\r\na,1.jpg\r\nb,2.jpg\rc,3.jpg\r\nd,4.jpg\r\n")
+    products, said = rejected_rows(path)
+    assert products == ["a", "d"] and said == {3: "a carriage return within the line, outside of quotes"}
 
 
 @pytest.mark.parametrize(
