@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from shards.arrival import ARRIVAL, arrive, held, prepared
-from shards.build import build
-from shards.counting import Progress
+from shards.build import NothingWritten, build
+from shards.counting import Progress, with_notes
 from shards.errors import BadData, BadUsage
 from shards.index import APPEND_FOLDER, DATASET, LATER_TABLES, TABLES, TableWriter, read_dataset, write_dataset
-from shards.lacking import KnownProducts, Lacking, NothingNew
+from shards.lacking import KnownProducts, KnownRejects, Lacking, NothingNew
 from shards.lock import LOCK
 from shards.new_file import write_new
 from shards.output import JOURNAL
@@ -53,9 +53,10 @@ def append(
     is as the data set was built.
 
     The new products are a build of their own in OUT/.append: the same call goes on after any interruption. Until they
-    arrive (``arrival.py``) the data set is the old one. Where the source has nothing new, nothing changes. Photographs
-    are not compared with those of older products. Raises what ``build`` raises; BadData for a damaged data set;
-    BadUsage for a place in object storage, a data set that was capped, and "merge", which would change finished shards.
+    arrive (``arrival.py``) the data set is the old one. Where the source has nothing new, or nothing new can be used,
+    nothing changes. What the data set lists as rejected is not listed or counted again. Photographs are not compared
+    with those of older products. Raises what ``build`` raises but for that; BadData for a damaged data set; BadUsage
+    for a place in object storage, a data set that was capped, and "merge", which would change finished shards.
     """
     folder = place(out)
     _check(folder, on_duplicate)
@@ -73,7 +74,7 @@ def append(
             with KnownProducts(folder) as known:
                 narrow = _noted(Lacking(known, on_duplicate, folder), staging)
                 built = _build(staging / BUILD, source, dataset, narrow, format=taken, **how, **demo_options)
-        except NothingNew:
+        except (NothingNew, NothingWritten):
             shutil.rmtree(staging)
             return dataset
         except BadData:
@@ -162,24 +163,43 @@ def _build(
     )
 
 
-def _prepare(folder: Path, staging: Path, dataset: dict[str, Any], built: dict[str, Any]) -> list[tuple[str, str]]:
-    """Write tables and dataset.json of the whole to ``staging``; what is to be moved, and its names there."""
+def _write_tables(folder: Path, staging: Path, dataset: dict[str, Any]) -> tuple[dict[str, Any], Counter[str]]:
+    """The tables of the whole: their lines, and how many rejects of each reason the data set has listed before."""
+    shift = {"shard": len(dataset["shards"]), "first_image": dataset["counts"]["images_written"]}
+    lines: dict[str, Any] = {}
+    again = Counter[str]()
     (staging / ALL_TABLES).mkdir(exist_ok=True)
-    already_there = json.loads((staging / ALREADY_THERE).read_bytes())
-    first = len(dataset["shards"])
-    shift = {"shard": first, "first_image": dataset["counts"]["images_written"]}
-    lines, moves = {}, []
     for name in TABLES:
         if name in LATER_TABLES and name not in dataset["tables"]:
             continue
         table = TableWriter(staging / ALL_TABLES, name)
         for batch in batches(folder, name):
             table.add_batch(batch)
-        for batch in batches(staging / BUILD, name):
+        for batch in _arriving(folder, staging / BUILD, name, again):
             table.add_batch(_shifted(batch, shift))
         table.close()
         lines[name] = table.line
-        moves.append((f"{ALL_TABLES}/{name}", name))
+    return lines, again
+
+
+def _arriving(folder: Path, built: Path, name: str, again: Counter[str]) -> Iterator[pa.RecordBatch]:
+    """Rows of the new products; rejects that the data set lists already are left out and counted."""
+    if name != "rejected.parquet":
+        yield from batches(built, name)
+        return
+    with KnownRejects(folder) as known:
+        for batch in batches(built, name):
+            new, reasons = known.new_rows(batch)
+            again.update(reasons)
+            yield new
+
+
+def _prepare(folder: Path, staging: Path, dataset: dict[str, Any], built: dict[str, Any]) -> list[tuple[str, str]]:
+    """Write tables and dataset.json of the whole to ``staging``; what is to be moved, and its names there."""
+    already_there = json.loads((staging / ALREADY_THERE).read_bytes())
+    first = len(dataset["shards"])
+    lines, again = _write_tables(folder, staging, dataset)
+    moves = [(f"{ALL_TABLES}/{name}", name) for name in lines]
     shards = [Shard(**line) for line in dataset["shards"]]
     for number, line in enumerate(built["shards"], first):
         name = shard_name(number)
@@ -188,7 +208,7 @@ def _prepare(folder: Path, staging: Path, dataset: dict[str, Any], built: dict[s
     appended = {"source_format": built["options"]["source_format"], "already_there": already_there}
     appended |= {name: built["counts"][name] for name in ("products", "images_written")}
     options = {**dataset["options"], "appended": [*dataset["options"].get("appended", ()), appended]}
-    counts = _sum(dataset["counts"], built["counts"])
+    counts = _sum(dataset["counts"], built["counts"], again)
     write_dataset(staging, options=options, counts=counts, shards=shards, tables=lines)
     return moves
 
@@ -204,9 +224,10 @@ def _shifted(batch: pa.RecordBatch, shift: dict[str, int]) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(columns, schema=batch.schema)
 
 
-def _sum(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+def _sum(old: dict[str, Any], new: dict[str, Any], again: Counter[str]) -> dict[str, Any]:
     counts = {name: old[name] + new[name] for name in ("products", "images_seen", "images_written")}
+    counts["images_seen"] -= sum(again[reason] for reason in IMAGE_REASONS)
     for name, reasons in (("images_rejected", IMAGE_REASONS), ("products_rejected", PRODUCT_REASONS)):
-        both = Counter(old[name]) + Counter(new[name])
+        both = Counter(old[name]) + (Counter(new[name]) - again)
         counts[name] = {reason: both[reason] for reason in reasons if both[reason]}
-    return counts
+    return with_notes(counts, (old, new))

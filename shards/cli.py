@@ -17,7 +17,7 @@ from shards.places import place
 from shards.progress import ProgressLine, bytes_line
 from shards.selection import Selection, parse_split
 from shards.sources.catalogue import choose_format
-from shards.summary import build_lines, summarize, summary_lines
+from shards.summary import build_lines, printable, summarize, summary_lines
 
 DEMO_OPTIONS = ("designs", "photo_side", "seed")
 SHOWN_FINDINGS = 40
@@ -79,9 +79,13 @@ def _append(options: argparse.Namespace) -> int:
             progress=line.show,
         )
     last, products = line.last or Progress(), dataset["counts"]["products"]
-    there = dataset["options"]["appended"][-1]["already_there"] if last.products else "all"
-    added = f"{last.products:,} products added; {there} of the source's were there already"
-    print(f"{options.out}: {added}; {products:,} in all")
+    if last.products:
+        there = f"{dataset['options']['appended'][-1]['already_there']} of the source's were there already"
+    else:
+        there = "nothing new could be used" if last.rejected else "all of the source's were there already"
+    print(f"{options.out}: {last.products:,} products added; {there}; {products:,} in all")
+    for reason, count in last.rejected.items():
+        print(printable(f"  rejected {count:>6,}  {reason:<18} {last.examples.get(reason, '')}".rstrip()))
     return 0
 
 

@@ -74,6 +74,10 @@ SHARD_NAME = re.compile(r"shard-\d{6,}\.tar")
 COUNTS = {"products", "images_seen", "images_written"}
 REASON_COUNTS = {"images_rejected", "products_rejected"}
 _READ_BYTES = 1 << 20
+MOST_DATASET_BYTES = 1 << 30
+"""Of dataset.json; one of 100,000 shards has 25 MB."""
+_MOST_LEVELS = 64
+"""Of objects and lists within each other, in dataset.json; what writes it is recursive."""
 _NO_SEAL = "0" * 64
 _SEAL_LINE = re.compile(rb'\n "sha256": "([0-9a-f]{64})"\n}\n\Z')
 
@@ -205,11 +209,7 @@ def read_dataset(folder: Place) -> dict[str, Any]:
     path = folder / DATASET
     if size_of(path) is None:
         _say_what_lacks(folder)
-    try:
-        with reaching(path):
-            dataset = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise BadData(f"'{path}' is not JSON: {error}", change="build the shards again") from error
+    _, dataset = read_json(path)
     found = (dataset.get("format"), dataset.get("version")) if isinstance(dataset, dict) else (None, None)
     if found != (FORMAT, VERSION):
         raise BadData(
@@ -224,6 +224,41 @@ def read_dataset(folder: Place) -> dict[str, Any]:
             change="build the shards again",
         )
     return dataset
+
+
+def read_json(path: Place) -> tuple[bytes, Any]:
+    """A dataset.json as bytes and as the value in them; raises BadData where it is too large, too deep or no JSON."""
+    change = "build the shards again"
+    size = size_of(path)
+    if size is not None and size > MOST_DATASET_BYTES:
+        raise BadData(f"'{path}' has {size:,} bytes", allowed=f"{MOST_DATASET_BYTES:,} bytes", change=change)
+    with reaching(path):
+        text = path.read_bytes()
+    try:
+        value = json.loads(text)
+    except RecursionError as error:
+        raise _too_deep(path) from error
+    except ValueError as error:
+        raise BadData(f"'{path}' is not JSON: {error}", change=change) from error
+    # The lines of the shards are looked at one by one, and are many.
+    if _is_deeper({name: part for name, part in value.items() if name != "shards"} if isinstance(value, dict) else ()):
+        raise _too_deep(path)
+    return text, value
+
+
+def _is_deeper(value: Any, levels: int = _MOST_LEVELS) -> bool:
+    if not isinstance(value, dict | list):
+        return False
+    parts = value.values() if isinstance(value, dict) else value
+    return levels == 0 or any(_is_deeper(part, levels - 1) for part in parts)
+
+
+def _too_deep(path: Place) -> BadData:
+    return BadData(
+        f"'{path}' has objects and lists too deep within each other",
+        allowed=f"{_MOST_LEVELS} levels",
+        change="build the shards again",
+    )
 
 
 def _say_what_lacks(folder: Place) -> NoReturn:
@@ -262,7 +297,7 @@ def _faults(dataset: dict[str, Any]) -> list[str]:
 
 
 def _are_counts(counts: dict[str, Any]) -> bool:
-    by_reason = [counts.get(name) for name in REASON_COUNTS]
+    by_reason = [*(counts.get(name) for name in REASON_COUNTS), counts.get("notes", {})]
     return all(_is_count(counts.get(name)) for name in COUNTS) and all(
         isinstance(reasons, dict) and all(_is_count(count) for count in reasons.values()) for reasons in by_reason
     )

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import sqlite3
 import tempfile
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from types import TracebackType
+from typing import Self
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from shards.errors import BadData
 from shards.keys import key_of
@@ -19,10 +26,10 @@ from shards.tables import batches
 _CACHE_KIB = 64 << 10
 
 
-class KnownProducts:
-    """The products of a data set, on disk; memory does not grow with their number."""
+class _Known:
+    """A set of texts on disk; memory does not grow with their number."""
 
-    def __init__(self, folder: Place) -> None:
+    def __init__(self) -> None:
         descriptor, path = tempfile.mkstemp(prefix="known-", suffix=".sqlite")
         os.close(descriptor)
         self._base = sqlite3.connect(path, isolation_level=None)
@@ -32,21 +39,52 @@ class KnownProducts:
         self._base.execute("CREATE TABLE known (key TEXT PRIMARY KEY) WITHOUT ROWID")
         self._base.execute("BEGIN")
         os.unlink(path)
-        for batch in batches(folder, "products.parquet", ["key"]):
-            keys = ((key,) for key in batch["key"].to_pylist())
-            self._base.executemany("INSERT OR IGNORE INTO known VALUES (?)", keys)
 
-    def __contains__(self, product_id: str) -> bool:
-        if not product_id:
-            return False
-        found = self._base.execute("SELECT 1 FROM known WHERE key = ?", (key_of(product_id),))
-        return found.fetchone() is not None
+    def _add(self, keys: Iterable[str]) -> None:
+        self._base.executemany("INSERT OR IGNORE INTO known VALUES (?)", ((key,) for key in keys))
 
-    def __enter__(self) -> KnownProducts:
+    def _has(self, key: str) -> bool:
+        return self._base.execute("SELECT 1 FROM known WHERE key = ?", (key,)).fetchone() is not None
+
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._base.close()
+
+
+class KnownProducts(_Known):
+    """The products of a data set."""
+
+    def __init__(self, folder: Place) -> None:
+        super().__init__()
+        for batch in batches(folder, "products.parquet", ["key"]):
+            self._add(batch["key"].to_pylist())
+
+    def __contains__(self, product_id: str) -> bool:
+        return bool(product_id) and self._has(key_of(product_id))
+
+
+class KnownRejects(_Known):
+    """The rejects of a data set, by product, path and reason."""
+
+    def __init__(self, folder: Place) -> None:
+        super().__init__()
+        for batch in batches(folder, "rejected.parquet"):
+            self._add(map(_reject_key, batch.to_pylist()))
+
+    def new_rows(self, batch: pa.RecordBatch) -> tuple[pa.RecordBatch, Counter[str]]:
+        """What of a batch of rejected.parquet is not known, and how many of each reason are."""
+        known = [self._has(_reject_key(row)) for row in batch.to_pylist()]
+        is_known = pa.array(known, pa.bool_())
+        return batch.filter(pc.invert(is_known)), Counter(batch["reason"].filter(is_known).to_pylist())
+
+
+def _reject_key(row: dict[str, str]) -> str:
+    parts = [row["product_id"], row["image_path"], row["reason"]]
+    # Rows that name neither differ in what is said of them alone.
+    text = json.dumps(parts if any(parts[:2]) else [*parts, row["detail"]])
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 class NothingNew(Exception):

@@ -8,14 +8,18 @@ dataset.json is written last: a folder without it is no data set.
 
 from __future__ import annotations
 
+import os
+import posixpath
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from shards.counting import with_notes
 from shards.errors import BadData, BadUsage
 from shards.index import DATASET, LATER_TABLES, TABLES, TableWriter, read_dataset, write_dataset
 from shards.merge_repeats import Repeats, find_repeats
@@ -24,12 +28,15 @@ from shards.output import OWN_FOLDERS, OWN_NAMES, open_output
 from shards.parts import IDENTITY
 from shards.places import Place
 from shards.rejects import IMAGE_REASONS, PRODUCT_REASONS
+from shards.table_checks import check_readable
 from shards.tables import Cursor, batches
 from shards.verify import verify
 from shards.writer import Shard
 
 PIXEL_OPTIONS: dict[str, Any] = {"preprocess": None, "max_side": None, "jpeg_quality": None, "crop_to_item": []}
 """What decides how a photograph is stored, with its value in data sets from before the option."""
+SAME_OPTIONS = PIXEL_OPTIONS | {"split": {}}
+"""Other splits would put products of one variant group into several."""
 ON_DUPLICATE = ("error", "first", "merge")
 
 
@@ -54,8 +61,7 @@ def merge(
     """
     if on_duplicate not in ON_DUPLICATE:
         raise BadUsage(f"unknown on_duplicate {on_duplicate!r}", allowed=", ".join(ON_DUPLICATE))
-    if not sources or any(str(out) == str(source) for source in sources):
-        raise BadUsage("a merge needs one source or more, and another place to write to", change="name a new folder")
+    _check_apart(out, sources)
     datasets = [_opened(source) for source in sources]
     options = merged_options(sources, datasets)
     repeats = find_repeats(sources, datasets, on_duplicate)
@@ -73,6 +79,43 @@ def merge(
             merged.add_rejected(source, repeats, number)
         merged.add_duplicates(sources, repeats)
         return merged.finish(options, _counts(datasets, merged.shards, repeats))
+
+
+def _check_apart(out: Place, sources: Sequence[Place]) -> None:
+    """Raises BadUsage where what is written would replace what is read, by whatever name it goes."""
+    if not sources:
+        raise BadUsage("a merge needs one source or more", change="name a data set")
+    for source in sources:
+        if any(_is_within(out, home) or _is_within(home, out) for home in _homes(source)):
+            raise BadUsage(
+                f"'{out}' and '{source}' are the same place, or one is within the other",
+                allowed="sources apart from the place that is written to",
+                change="name another place to write to",
+            )
+
+
+def _homes(source: Place) -> set[Place]:
+    """Where the files of a data set are: its folder, and what links within it lead to."""
+    if not isinstance(source, Path) or not source.is_dir():
+        return {source}
+    with os.scandir(source) as found:
+        return {source, *(Path(os.path.realpath(entry.path)).parent for entry in found if entry.is_symlink())}
+
+
+def _is_within(inner: Place, outer: Place) -> bool:
+    """Whether ``inner`` is ``outer`` or lies below it."""
+    if isinstance(inner, Path) and isinstance(outer, Path):
+        real, goal = Path(os.path.realpath(inner)), Path(os.path.realpath(outer))
+        # Two mounts of one folder have two real paths.
+        return any(above == goal or _is_same_file(above, goal) for above in (real, *real.parents))
+    if isinstance(inner, Path) or isinstance(outer, Path) or inner.protocol != outer.protocol:
+        return False
+    low, high = (posixpath.normpath(address.path) for address in (inner, outer))
+    return low == high or low.startswith(high + "/")
+
+
+def _is_same_file(one: Path, other: Path) -> bool:
+    return one.exists() and other.exists() and os.path.samefile(one, other)
 
 
 @contextmanager
@@ -102,8 +145,8 @@ def _cleared(out: Place, overwrite: bool) -> Iterator[None]:
 
 
 def _opened(source: Place) -> dict[str, Any]:
-    """dataset.json of a source whose files have the sizes that it names."""
-    if findings := verify(source).findings:
+    """dataset.json of a source whose files have the sizes that it names, and whose tables can be read."""
+    if findings := verify(source).findings or check_readable(source, read_dataset(source)):
         raise BadData(
             f"'{source}' is damaged: {findings[0]}" + (f" and {len(findings) - 1} more" if findings[1:] else ""),
             allowed="data sets without findings",
@@ -113,15 +156,15 @@ def _opened(source: Place) -> dict[str, Any]:
 
 
 def merged_options(sources: Sequence[Place], datasets: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """What all sources agree in; raises BadUsage where they differ in an option that decides pixels."""
+    """What all sources agree in; raises BadUsage where they differ in an option that decides pixels or splits."""
     all_options = [dataset["options"] for dataset in datasets]
-    for name, before in PIXEL_OPTIONS.items():
+    for name, before in SAME_OPTIONS.items():
         for source, options in zip(sources[1:], all_options[1:], strict=True):
             first, other = all_options[0].get(name, before), options.get(name, before)
             if first != other:
                 raise BadUsage(
-                    f"'{sources[0]}' was built with {name} {first}, '{source}' with {other}",
-                    allowed="data sets whose photographs were stored in the same way",
+                    f"'{sources[0]}' was built with {name} {first or 'none'}, '{source}' with {other or 'none'}",
+                    allowed="data sets whose photographs were stored, and whose products were split, in the same way",
                     change="build one of them again",
                 )
     same = {
@@ -147,13 +190,14 @@ def _counts(datasets: Sequence[dict[str, Any]], shards: Sequence[Shard], repeats
         images.update(found["images_rejected"])
         products.update(found["products_rejected"])
     products["duplicate_product"] += repeats.products_left_out
-    return {
+    merged = {
         "products": sum(shard.products for shard in shards),
         "images_seen": sum(found["images_seen"] for found in counts) - repeats.images_left_out,
         "images_written": sum(shard.images for shard in shards),
         "images_rejected": {reason: images[reason] for reason in IMAGE_REASONS if images[reason]},
         "products_rejected": {reason: products[reason] for reason in PRODUCT_REASONS if products[reason]},
     }
+    return with_notes(merged, counts)
 
 
 class _Merged:

@@ -40,6 +40,25 @@ def repeated_texts(column: Iterable[pa.Array]) -> int:
     return len(_more_than_once(np.concatenate([np.empty(0, np.uint64), *map(_hashes, parts)])))
 
 
+def with_several(columns: Iterable[tuple[pa.Array, pa.Array]]) -> int:
+    """How many texts of the first column have different ones beside them in the second; "" counts in neither.
+
+    Of each row 12 bytes are kept.
+    """
+    texts, beside = [np.empty(0, np.uint64)], [np.empty(0, np.int32)]
+    codes: dict[str, int] = {}
+    for first, second in columns:
+        both = pc.and_(pc.not_equal(first, ""), pc.not_equal(second, ""))
+        texts.append(_hashes(first.filter(both)))
+        own = [codes.setdefault(text, len(codes)) for text in second.filter(both).to_pylist()]
+        beside.append(np.array(own, np.int32))
+    hashes, others = np.concatenate(texts), np.concatenate(beside)
+    order = np.lexsort((others, hashes))
+    hashes, others = hashes[order], others[order]
+    several = (hashes[1:] == hashes[:-1]) & (others[1:] != others[:-1])
+    return len(np.unique(hashes[1:][several]))
+
+
 def _more_than_once(hashes: np.ndarray) -> np.ndarray:
     ascending = np.sort(hashes)
     return np.unique(ascending[1:][ascending[1:] == ascending[:-1]])

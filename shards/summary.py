@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from typing import Any
@@ -13,19 +14,24 @@ from shards.counting import Progress
 from shards.index import read_dataset
 from shards.places import Place
 from shards.rejects import BY_CHOICE
-from shards.repeats import repeated_texts
+from shards.repeats import repeated_texts, with_several
 from shards.tables import batches, count_values
 
 LABELS = ("product_type", "color", "pattern", "split")
 SHOWN_VALUES = 8
 EXAMPLES = 3
 """Of each reason for a reject."""
+NOTES = {
+    "merged_products": ("product was", "products were", "united from several mentions"),
+    "contradicting_labels": ("label", "labels", "contradicted an earlier one and {} left out"),
+}
+"""What a source decided by itself: of one, of several, and what."""
 
 
 def summarize(folder: Place) -> dict[str, Any]:
     """What ``info --json`` prints; docs/shard_format.md says what each value is.
 
-    The tables are read in batches: memory grows with the different labels and 8 bytes a product, no more.
+    The tables are read in batches: memory grows with the different labels and 12 bytes a product, no more.
     Raises BadData where there is no readable dataset.json or a table is damaged.
     """
     dataset = read_dataset(folder)
@@ -34,6 +40,7 @@ def summarize(folder: Place) -> dict[str, Any]:
         "dataset": dataset,
         "labels": {name: dict(count_values(folder, "products.parquet", name).most_common()) for name in LABELS},
         "variant_groups": _variant_groups(folder),
+        "groups_in_several_splits": _groups_in_several_splits(folder),
         "photographs_per_product": _text_keys(count_values(folder, "products.parquet", "images")),
         **_images(folder),
         "bytes": sum(shard["bytes"] for shard in dataset["shards"]),
@@ -45,6 +52,14 @@ def summarize(folder: Place) -> dict[str, Any]:
 def _variant_groups(folder: Place) -> int:
     """Groups of two or more products."""
     return repeated_texts(batch["variant_group"] for batch in batches(folder, "products.parquet", ["variant_group"]))
+
+
+def _groups_in_several_splits(folder: Place) -> int:
+    """Groups whose products are known to more than one split: what is learned of one helps with the others."""
+    columns = ["variant_group", "split"]
+    return with_several(
+        (batch["variant_group"], batch["split"]) for batch in batches(folder, "products.parquet", columns)
+    )
 
 
 def _text_keys(counts: Counter[int]) -> dict[str, int]:
@@ -80,6 +95,27 @@ def _rejected(folder: Place) -> dict[str, Any]:
 
 def build_lines(folder: Place, dataset: dict[str, Any], done: Progress, seconds: float) -> Iterator[str]:
     """The end of a build: what was written, what was not and why, with an example a reason."""
+    return map(printable, _build_lines(folder, dataset, done, seconds))
+
+
+def summary_lines(folder: Place, summary: dict[str, Any]) -> Iterator[str]:
+    """The summary for people, a line a subject."""
+    return map(printable, _summary_lines(folder, summary))
+
+
+def printable(text: str) -> str:
+    """``text`` with what a terminal would obey, or show in another order, as Python would write it.
+
+    >>> printable("ty\\x1b[2Jpe")
+    'ty\\\\x1b[2Jpe'
+    """
+    return "".join(
+        letter if letter.isprintable() or unicodedata.category(letter) == "Zs" else ascii(letter)[1:-1]
+        for letter in text
+    )
+
+
+def _build_lines(folder: Place, dataset: dict[str, Any], done: Progress, seconds: float) -> Iterator[str]:
     counts = dataset["counts"]
     size = sum(shard["bytes"] for shard in dataset["shards"])
     yield (
@@ -93,6 +129,7 @@ def build_lines(folder: Place, dataset: dict[str, Any], done: Progress, seconds:
     for reason, count in rejected.items():
         word = "left out" if reason in BY_CHOICE else "rejected"
         yield f"  {word} {count:>6,}  {reason:<18} {done.examples.get(reason, '')}".rstrip()
+    yield from (f"  {words}" for words in _noted(counts))
     if done.duplicates:
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in done.duplicates.items())
         yield f"  look like others and were kept: {kinds}; listed in {folder / 'duplicates.parquet'}"
@@ -100,8 +137,7 @@ def build_lines(folder: Place, dataset: dict[str, Any], done: Progress, seconds:
         yield f"  all of them, with details: {folder / 'rejected.parquet'}"
 
 
-def summary_lines(folder: Place, summary: dict[str, Any]) -> Iterator[str]:
-    """The summary for people, a line a subject."""
+def _summary_lines(folder: Place, summary: dict[str, Any]) -> Iterator[str]:
     dataset, counts = summary["dataset"], summary["dataset"]["counts"]
     low, median, high = summary["image_side"]
     lines = {
@@ -116,8 +152,12 @@ def summary_lines(folder: Place, summary: dict[str, Any]) -> Iterator[str]:
     }
     for name, values in summary["labels"].items():
         lines[name] = _counted({value or "(unknown)": count for value, count in values.items()})
+    if several := summary["groups_in_several_splits"]:
+        lines["split leak"] = f"{_number(several, 'variant group')} in more than one split"
     lines["fingerprint"] = dataset["fingerprint"]
     lines["rejected"] = _counted({reason: found["count"] for reason, found in summary["rejected"].items()}) or "none"
+    if noted := ", ".join(_noted(counts)):
+        lines["noted"] = noted
     yield from (f"{name:<13} {value}" for name, value in lines.items())
     for reason, found in summary["rejected"].items():
         for example in found["examples"]:
@@ -133,6 +173,12 @@ def _options(options: dict[str, Any]) -> Iterator[str]:
             yield from (f"appended {_number(part['products'], 'product')} of {part['source_format']}" for part in value)
         else:
             yield f"{name} {value}"
+
+
+def _noted(counts: dict[str, Any]) -> Iterator[str]:
+    for name, count in counts.get("notes", {}).items():
+        one, several, what = NOTES.get(name, (name, name, ""))
+        yield f"{count:,} {one if count == 1 else several} {what.format('was' if count == 1 else 'were')}".rstrip()
 
 
 def _number(count: int, noun: str) -> str:

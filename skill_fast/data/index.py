@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from shards.index import seal_fault
-from shards.places import Place, entries, place, reaching, size_of
+from shards.index import read_json, seal_fault
+from shards.places import Place, entries, place, size_of
 from skill_fast.data.columns import Column, Owner, Within
 from skill_fast.data.shard_cache import CacheConfig
 from skill_fast.data.shard_files import CachedFiles, LocalFiles
@@ -185,12 +185,10 @@ def _read_manifest(folder: Place) -> dict[str, Any]:
         raise BadData(
             f"'{folder}' holds no dataset.json", allowed="a folder that skill-shards build finished", change=rebuild
         )
+    text, manifest = read_json(path)
     try:
-        with reaching(path):
-            text = path.read_bytes()
-        manifest = json.loads(text)
         missing = {"format", "version", "shards", "tables", "fingerprint"} - set(manifest)
-    except (ValueError, TypeError) as error:
+    except TypeError as error:
         raise BadData(f"'{path}' is not the JSON object it should be: {error}", change=rebuild) from error
     if missing:
         raise BadData(f"'{path}' lacks {', '.join(sorted(missing))}", change=rebuild)

@@ -83,7 +83,7 @@ def test_another_manifest_is_refused(catalogue, change, message):
     with pytest.raises(BadData, match=message):
         open_index(path.parent)
     path.write_text("{")
-    with pytest.raises(BadData, match=r"dataset\.json' is not the JSON object"):
+    with pytest.raises(BadData, match=r"dataset\.json' is not JSON"):
         open_index(path.parent)
 
 

@@ -11,6 +11,7 @@ import pytest
 from shards.append import append
 from shards.arrival import ARRIVAL, arrive
 from shards.build import build
+from shards.cli import main
 from shards.errors import BadData, BadUsage
 from shards.index import read_dataset
 from shards.lock import Lock
@@ -117,12 +118,38 @@ def test_a_known_product_is_an_error_on_request(out: Path, grown: Path) -> None:
         append(grown, out, on_duplicate="merge", workers=0)
 
 
-def test_nothing_good_among_the_new_changes_nothing(out: Path, tmp_path: Path) -> None:
+def test_nothing_good_among_the_new_changes_nothing(
+    out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     before = files(out)
     (tmp_path / "hopeless.jsonl").write_text('{"product_id": "new", "image_path": "gone.png"}')
-    with pytest.raises(BadData, match="missing_file"):
-        append(tmp_path / "hopeless.jsonl", out, workers=0)
+    assert main(["append", str(tmp_path / "hopeless.jsonl"), str(out), "--workers", "1"]) == 0
+    printed = capsys.readouterr().out
+    assert "0 products added; nothing new could be used; 3 in all" in printed
+    assert "missing_file" in printed and "gone.png" in printed
     assert files(out) == before
+
+
+def test_rejects_that_are_listed_are_not_counted_again(out: Path, tmp_path: Path) -> None:
+    def more(name: str, new: dict[str, int], *lines: dict[str, str]) -> dict[str, Any]:
+        path = catalogue(tmp_path, OLD | new, name)
+        with path.open("a") as file:
+            file.writelines(f"\n{json.dumps(line)}" for line in lines)
+        return append(path, out, workers=0)
+
+    dead = {"product_id": "dead", "image_path": "gone.png"}
+    first = more("first", {"d": 1}, dead, {"product_id": "", "image_path": "x.png"})
+    assert first["counts"]["products_rejected"] == {"no_good_photographs": 1}
+    again = more("again", {"d": 1, "e": 2}, dead, {"product_id": "", "image_path": "x.png"})
+    assert_whole(out)
+    assert again["counts"]["images_rejected"] == first["counts"]["images_rejected"]
+    assert again["counts"]["products_rejected"] == first["counts"]["products_rejected"]
+    assert again["counts"]["images_seen"] == first["counts"]["images_seen"] + 2
+    other = more("other", {"f": 1}, dead, {"product_id": "dead", "image_path": "gone too.png"})
+    assert_whole(out)
+    assert other["counts"]["images_rejected"]["missing_file"] == first["counts"]["images_rejected"]["missing_file"] + 1
+    rows = pq.read_table(out / "rejected.parquet").to_pylist()
+    assert len({(row["product_id"], row["image_path"], row["reason"]) for row in rows}) == len(rows)
 
 
 def test_the_options_of_the_data_set_hold(tmp_path: Path) -> None:

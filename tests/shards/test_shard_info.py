@@ -10,11 +10,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from shards.append import append
 from shards.build import build
 from shards.counting import Progress
 from shards.errors import BadData
 from shards.index import TABLES, read_dataset
+from shards.merge import merge
+from shards.repair import repair
+from shards.sheet import write_sheet
 from shards.summary import build_lines, summarize, summary_lines
+from shards.verify import verify
+from skill_fast.data.index import open_index
 from tests.shards.conftest import photograph
 
 
@@ -134,3 +140,47 @@ def test_the_end_of_a_build_says_what_was_left_out_and_why(labelled: Path) -> No
     assert "4 products, 7 images, 1 shard" in lines[0] and "6 images/s" in lines[0]
     assert any("rejected      4  missing_file" in line and line.endswith("gone0.jpg: not found") for line in lines)
     assert any("left out      3  other_type" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("shown", "text"),
+    [
+        ("ty\\x1b[2Jpe", "ty\x1b[2Jpe"),
+        ("\\x9b\\n\\u202e", "\x9b\n\u202e"),
+        ("größe\u3000衣", "größe\u3000衣"),
+        ("\\ud800", "\ud800"),
+    ],
+)
+def test_what_a_terminal_would_obey_is_escaped(shown: str, text: str, labelled: Path) -> None:
+    summary = summarize(labelled)
+    summary["labels"]["product_type"] = {text: 2}
+    assert f"product_type  {shown} 2" in list(summary_lines(labelled, summary))
+    done = Progress(examples={"missing_file": text})
+    assert any(line.endswith(f" {shown}") for line in build_lines(labelled, read_dataset(labelled), done, 1.0))
+
+
+@pytest.mark.parametrize("depth", [100, 100_000])
+def test_json_that_is_too_deep_is_named(labelled: Path, tmp_path: Path, depth: int) -> None:
+    path = labelled / "dataset.json"
+    dataset = read_dataset(labelled)
+    dataset["options"]["deep"] = 0
+    path.write_text(json.dumps(dataset).replace('"deep": 0', '"deep": ' + "[" * depth + "]" * depth))
+    for work in (
+        summarize,
+        verify,
+        repair,
+        open_index,
+        lambda folder: merge(tmp_path / "merged", [folder]),
+        lambda folder: append(tmp_path / "catalogue.csv", folder, format="manifest"),
+        lambda folder: write_sheet(folder, tmp_path / "sheet.jpg"),
+    ):
+        with pytest.raises(BadData, match=r"dataset\.json' has objects and lists too deep"):
+            work(labelled)
+
+
+def test_a_dataset_json_beyond_all_measure_is_not_read(labelled: Path) -> None:
+    with (labelled / "dataset.json").open("r+b") as file:
+        file.truncate((1 << 30) + 1)
+    for work in (read_dataset, open_index):
+        with pytest.raises(BadData, match=r"dataset\.json' has 1,073,741,825 bytes"):
+            work(labelled)

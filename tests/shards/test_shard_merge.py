@@ -12,7 +12,9 @@ from shards.errors import BadData, BadUsage
 from shards.index import DATASET, TABLES, describe, read_dataset, sealed
 from shards.merge import merge
 from shards.places import place
-from shards.summary import summarize
+from shards.repeats import with_several
+from shards.selection import Selection
+from shards.summary import summarize, summary_lines
 from shards.verify import verify
 from tests.object_storage import ObjectStorage
 from tests.shards.conftest import photograph
@@ -317,3 +319,89 @@ def test_sources_and_result_in_object_storage(tmp_path: Path, s3: ObjectStorage)
     shard.write_bytes(shard.read_bytes()[:-512])
     (finding,) = verify(out).findings
     assert finding.file == "shard-000000.tar"
+
+
+def state(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+@pytest.mark.parametrize("name", ["relative", "dots", "file", "link", "files linked", "inside", "around"])
+def test_a_source_under_another_name_is_not_deleted(
+    two: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    out, source = two[0], two[0]
+    if name == "relative":
+        source = Path("a/out")
+    elif name == "dots":
+        source = tmp_path / "b" / ".." / "a" / "out"
+    elif name == "file":
+        source = place(f"file://{tmp_path}/b/../a/out")
+    elif name == "link":
+        source = tmp_path / "link"
+        source.symlink_to(two[0])
+    elif name == "files linked":
+        source = tmp_path / "links"
+        source.mkdir()
+        for path in two[0].iterdir():
+            (source / path.name).symlink_to(path)
+    elif name == "inside":
+        source = out / "within"
+        shutil.copytree(two[1], source)
+    else:
+        out = two[0] / "within"
+    before = state(two[0])
+    with pytest.raises(BadUsage, match="the same place, or one is within"):
+        merge(out, [two[1], source], overwrite=True)
+    assert state(two[0]) == before
+
+
+def test_addresses_of_one_remote_place_are_the_same(tmp_path: Path, two: tuple[Path, Path]) -> None:
+    for other in ("s3://bucket/a", "s3://bucket/a/", "s3://bucket/a/b", "s3://bucket", "s3://bucket/x/../a"):
+        with pytest.raises(BadUsage, match="the same place, or one is within"):
+            merge(place("s3://bucket/a"), [two[0], place(other)], overwrite=True)
+
+
+def test_the_old_data_set_stays_until_the_sources_are_checked(two: tuple[Path, Path], tmp_path: Path) -> None:
+    merge(tmp_path / "out", two[:1])
+    before = state(tmp_path / "out")
+    path = two[1] / "images.parquet"
+    path.write_bytes(bytes(path.stat().st_size))
+    with pytest.raises(BadData, match=r"images\.parquet"):
+        merge(tmp_path / "out", two, overwrite=True)
+    assert state(tmp_path / "out") == before
+
+
+def test_sources_that_were_split_in_other_ways_are_refused(tmp_path: Path) -> None:
+    by_ten = Selection(split=(("train", 0.5), ("test", 0.5)))
+    sources = [
+        made(tmp_path / "a", {"a1": 1}, selection=by_ten),
+        made(tmp_path / "b", {"b1": 1}, selection=by_ten),
+        made(tmp_path / "c", {"c1": 1}),
+    ]
+    dataset = merge(tmp_path / "out", sources[:2])
+    assert dataset["options"]["split"] == read_dataset(sources[0])["options"]["split"]
+    with pytest.raises(BadUsage, match=r"a/out' was built with split .*c/out' with none"):
+        merge(tmp_path / "other", [sources[0], sources[2]])
+
+
+def test_groups_that_lie_in_two_splits_are_counted(tmp_path: Path) -> None:
+    def labels(split: str, *groups: str) -> dict[str, Any]:
+        return {f"{split}{number}": {"variant_group": group, "split": split} for number, group in enumerate(groups)}
+
+    one, two, three = labels("train", "g", "h", "", "i"), labels("test", "h", "", "k"), labels("", "i", "k")
+    sources = [made(tmp_path / name, dict.fromkeys(own, 1), labels=own) for name, own in (("a", one), ("b", two))]
+    sources.append(made(tmp_path / "c", {"0": 1, "1": 1}, labels={"0": three["0"], "1": three["1"]}))
+    merge(tmp_path / "out", sources)
+    found = summarize(tmp_path / "out")
+    assert found["groups_in_several_splits"] == 2, "h and k: products without a split are of train"
+    assert any("2 variant groups in more than one split" in line for line in summary_lines(tmp_path / "out", found))
+    alone = summarize(sources[0])
+    assert alone["groups_in_several_splits"] == 0
+    assert not any("more than one split" in line for line in summary_lines(sources[0], alone))
+
+
+def test_texts_with_several_others_beside_them() -> None:
+    parts = [(["a", "b", "", "c"], ["x", "x", "x", "x"]), (["a", "b", "", "c", "a"], ["y", "", "y", "x", "z"])]
+    assert with_several((pa.array(first), pa.array(second)) for first, second in parts) == 1
+    assert with_several([]) == 0
