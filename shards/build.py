@@ -24,7 +24,7 @@ from shards.duplicates import KINDS
 from shards.engines import Engine, Task, open_engine
 from shards.errors import BadData, BadUsage, Failure
 from shards.in_order import in_order, product_json
-from shards.index import read_dataset, write_dataset
+from shards.index import DATASET, read_dataset, write_dataset
 from shards.new_file import FULL, NoRoom
 from shards.normalize import PREPROCESS, Jpeg, Normalization
 from shards.output import OWN_NAMES, Output, open_output
@@ -149,10 +149,10 @@ def build(
         _check_something_written(str(source), done)
         packing.close()
         tables = packing.write_tables()
+        done.notes = dict(catalogue.notes)
         dataset = write_dataset(
             output.folder, options=identity.options, counts=done.counts(), shards=packing.finished, tables=tables
         )
-        done.notes = dict(catalogue.notes)
         if progress is not None:
             progress(done)
         output.remove_journal()
@@ -233,12 +233,15 @@ def _system_memory_pool() -> Iterator[None]:
 
 @contextmanager
 def _without_trace_of_nothing(output: Output) -> Iterator[None]:
-    """After an error before the first shard was finished there is nothing to go on behind: the journal goes too."""
+    """After an error before the first shard counts there is nothing to go on behind: what was begun goes, too."""
     try:
         yield
     except BaseException:
         with suppress(Failure, OSError):
             if not any(map(is_head, output.journal_sizes())):
+                # A shard whose part found no room; without the journal it would pass for one of a lost data set.
+                names = output.sizes()
+                output.remove(name for name in names if OWN_NAMES.fullmatch(name) and DATASET not in names)
                 output.remove_journal()
         raise
 

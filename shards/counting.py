@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,13 +45,14 @@ class Progress:
 
     def counts(self) -> dict[str, Any]:
         """As dataset.json has them."""
-        return {
+        counts: dict[str, Any] = {
             "products": self.products,
             "images_seen": self.images_seen,
             "images_written": self.images_written,
             "images_rejected": {reason: self.rejected[reason] for reason in IMAGE_REASONS if self.rejected[reason]},
             "products_rejected": {reason: self.rejected[reason] for reason in PRODUCT_REASONS if self.rejected[reason]},
         }
+        return with_notes(counts, [{"notes": self.notes}])
 
     def saved(self) -> dict[str, Any]:
         """All that ``resume`` needs, as JSON can hold it."""
@@ -68,6 +70,15 @@ class Progress:
         self.rejected, self.duplicates = Counter(saved["rejected"]), Counter(saved["duplicates"])
         self.examples = dict(saved["examples"])
         self.resumed = self.images_seen
+
+
+def with_notes(counts: dict[str, Any], parts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """``counts`` with the sums of the ``notes`` of ``parts``; without them where nothing was noted."""
+    notes = Counter[str]()
+    for part in parts:
+        notes.update(part.get("notes", {}))
+    noted = {name: count for name, count in sorted(notes.items()) if count}
+    return {**counts, "notes": noted} if noted else counts
 
 
 _NUMBERS = ("images_seen", "images_written", "products", "bytes_read", "bytes_written")
