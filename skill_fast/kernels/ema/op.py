@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from skill_fast.kernels.ema import reference
+from skill_fast.kernels.backend import implementation
 
 
 def ema_update(
@@ -29,4 +29,4 @@ def ema_update(
         raise TypeError(f"the average is kept in fp32; got teacher {teacher.dtype}, student {student.dtype}")
     if teacher.shape != student.shape or (out is not None and out.shape != teacher.shape):
         raise ValueError(f"lengths differ: teacher {tuple(teacher.shape)}, student {tuple(student.shape)}")
-    return reference.ema_update(teacher, student, momentum, out)
+    return implementation(__package__, teacher).ema_update(teacher, student, momentum, out)
