@@ -4,7 +4,7 @@
 
     forward   partials   per row b and chunk of prototypes, each view's chunk read once: maxima m, sums of 2^(u - m),
                          for the entropy sum 2^(u - m) (u - m), per pair sum 2^(u - m_u) (v - m_v)
-              combine    per row b: its chunks in their order to logsumexps, cross-entropies, entropy, KL
+              combine    per row b: its chunks in their order to the softmaxes' norms, cross-entropies, entropy, KL
               finish     rows, and groups of rows, in their order to the three means and the teacher's column sums
     backward  gradient   per row b and chunk, each view's chunk read once more:
                          dy_s = g / (pairs B student_temp) (pairs_of_s p_s - sum_{t paired with s} q_t)
@@ -122,11 +122,15 @@ def partials_kernel(
 @triton.jit
 @no_type_check
 def combine_kernel(
-    teacher_parts, student_parts, dots, teacher_lse, student_lse, row_means, batch, chunks,
+    teacher_parts, student_parts, dots, teacher_norms, student_norms, row_means, batch, chunks,
     S: tl.constexpr, T: tl.constexpr, T_PAD: tl.constexpr, FIRST: tl.constexpr, PAIRS: tl.constexpr,
     CHUNKS: tl.constexpr,
 ):  # fmt: skip
-    """One row: its chunks to log2-sums [T or S, batch] and, in nats, row_means [3, batch]: loss, entropy of q, KL."""
+    """One row: its chunks to teacher_norms [2, T, batch], student_norms [2, S, batch] and row_means [3, batch].
+
+    norms: maximum m and n = sum 2^(u - m), kept apart because softmax = 2^(u - m) / n loses less than 2^(u - lse).
+    row_means, in nats: loss, entropy of q, KL.
+    """
     b = tl.program_id(0).to(tl.int64)
     c = tl.arange(0, CHUNKS)
     inside = c < chunks
@@ -141,9 +145,10 @@ def combine_kernel(
     top = tl.max(m, axis=1)
     share = tl.exp2(m - top[:, None])  # of a chunk's sums in sums relative to the row's maximum
     total = tl.sum(share * length, axis=1)
-    lse = top + tl.log2(total)
-    tl.store(teacher_lse + at_view * batch + b, lse, mask=is_view)
-    log_q = share * (spread + tl.where(inside[None, :], m - lse[:, None], 0) * length)
+    tl.store(teacher_norms + at_view * batch + b, top, mask=is_view)
+    tl.store(teacher_norms + (T + at_view) * batch + b, total, mask=is_view)
+    behind = tl.where(inside[None, :], m - top[:, None], 0) - tl.log2(total)[:, None]  # log2 q where the chunk peaks
+    log_q = share * (spread + behind * length)
     entropy = tl.where(is_view, -LN_2 * tl.sum(log_q, axis=1) / total, 0)
 
     loss = tl.zeros([T_PAD], dtype=tl.float32)
@@ -153,12 +158,15 @@ def combine_kernel(
         m_s = tl.load(student_part, mask=inside, other=float("-inf"))
         length_s = tl.load(student_part + S, mask=inside, other=0)
         top_s = tl.max(m_s, axis=0)
-        lse_s = top_s + tl.log2(tl.sum(tl.exp2(m_s - top_s) * length_s, axis=0))
-        tl.store(student_lse + tl.full([], s, tl.int64) * batch + b, lse_s)
+        total_s = tl.sum(tl.exp2(m_s - top_s) * length_s, axis=0)
+        norms = student_norms + tl.full([], s, tl.int64) * batch + b
+        tl.store(norms, top_s)
+        tl.store(norms + tl.full([], S, tl.int64) * batch, total_s)
+        behind_s = tl.where(inside, m_s - top_s, 0) - tl.log2(total_s)
         dot = tl.load(
             dots + (tile * (T * S))[None, :] + (at_view * S + s)[:, None], mask=inside[None, :], other=0
         )  # fmt: skip
-        log_p = share * (dot + tl.where(inside, m_s - lse_s, 0)[None, :] * length)
+        log_p = share * (dot + behind_s[None, :] * length)
         is_pair = is_view & (t != s)
         loss += tl.where(is_pair, -LN_2 * tl.sum(log_p, axis=1) / total, 0)
         own_share += tl.where(is_pair, entropy, 0)
@@ -198,7 +206,7 @@ def finish_kernel(
 @triton.jit
 @no_type_check
 def gradient_kernel(
-    student, teacher, center, teacher_lse, student_lse, upstream, gradient, batch, prototypes, chunks,
+    student, teacher, center, teacher_norms, student_norms, upstream, gradient, batch, prototypes, chunks,
     student_view, student_row, teacher_view, teacher_row, student_temp, teacher_temp,
     S: tl.constexpr, T: tl.constexpr, T_PAD: tl.constexpr, FIRST: tl.constexpr, PAIRS: tl.constexpr,
     STUDENT_TEMP_READ: tl.constexpr, TEACHER_TEMP_READ: tl.constexpr, BLOCK: tl.constexpr, WHOLE: tl.constexpr,
@@ -217,8 +225,9 @@ def gradient_kernel(
         mask=inside[None, :], other=float("-inf"),
     ).to(tl.float32)  # fmt: skip
     x -= tl.load(center + k, mask=inside, other=0)[None, :]
-    q = tl.exp2(x * teacher_scale - tl.load(teacher_lse + at_view * batch + b)[:, None])
-    q = tl.where((t < T)[:, None], q, 0)
+    top = tl.load(teacher_norms + at_view * batch + b)
+    weight = tl.where(t < T, factor / tl.load(teacher_norms + (T + at_view) * batch + b), 0)
+    q = tl.exp2(x * teacher_scale - top[:, None]) * weight[:, None]  # times ``factor``, as p below
     all_q = tl.sum(q, axis=0)
     for s in tl.static_range(S):
         view = tl.full([], s, tl.int64)
@@ -227,11 +236,13 @@ def gradient_kernel(
         else:
             row = student + view * student_view + b * student_row
             y = tl.load(row + k, mask=inside, other=float("-inf")).to(tl.float32)
-            p = tl.exp2(y * student_scale - tl.load(student_lse + view * batch + b))
+            norms = student_norms + view * batch + b
+            p = tl.exp2(y * student_scale - tl.load(norms))
+            weight_s = factor / tl.load(norms + tl.full([], S, tl.int64) * batch)
             if s < T:
-                slope = factor * ((T - 1) * p - tl.sum(tl.where((t != s)[:, None], q, 0), axis=0))
+                slope = p * ((T - 1) * weight_s) - tl.sum(tl.where((t != s)[:, None], q, 0), axis=0)
             else:
-                slope = factor * (T * p - all_q)
+                slope = p * (T * weight_s) - all_q
         at = gradient + (view * batch + b) * prototypes + k
         tl.store(at, slope.to(gradient.dtype.element_ty), mask=inside)
 
@@ -264,7 +275,7 @@ class Distillation(torch.autograd.Function):
             return torch.empty(shape, dtype=torch.float32, device=student.device)
 
         parts = empty(B, chunks, 3, T), empty(B, chunks, 2, S), empty(B, chunks, T, S)
-        lse, row_means, column_parts = (empty(T, B), empty(S, B)), empty(3, B), empty(groups, K)
+        norms, row_means, column_parts = (empty(2, T, B), empty(2, S, B)), empty(3, B), empty(groups, K)
         loss, entropy, kl, teacher_sum = empty(), empty(), empty(), empty(K)
         partials_kernel[(chunks, groups)](
             student, teacher, center, *parts, column_parts, B, K, chunks, rows,
@@ -272,14 +283,14 @@ class Distillation(torch.autograd.Function):
             BLOCK=block, WHOLE=K % block == 0, num_warps=LAUNCH.warps, enable_fp_fusion=True,
         )  # fmt: skip
         combine_kernel[(B,)](
-            *parts, *lse, row_means, B, chunks, **views, PAIRS=len(listed), CHUNKS=triton.next_power_of_2(chunks),
+            *parts, *norms, row_means, B, chunks, **views, PAIRS=len(listed), CHUNKS=triton.next_power_of_2(chunks),
             num_warps=4 if views["T_PAD"] * chunks <= 1024 else 8, enable_fp_fusion=True,
         )  # fmt: skip
         finish_kernel[(1 + triton.cdiv(K, 1024),)](
             row_means, column_parts, loss, entropy, kl, teacher_sum, B, groups, K, BLOCK=1024, num_warps=4,
             enable_fp_fusion=True,
         )  # fmt: skip
-        ctx.save_for_backward(student, teacher, center, *lse)
+        ctx.save_for_backward(student, teacher, center, *norms)
         ctx.temps, ctx.views, ctx.pairs = temps, views, len(listed)
         ctx.mark_non_differentiable(teacher_sum, entropy, kl)
         return loss, teacher_sum, entropy, kl
@@ -287,14 +298,15 @@ class Distillation(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, upstream: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
-        student, teacher, center, *lse = ctx.saved_tensors
+        student, teacher, center, *norms = ctx.saved_tensors
         _, B, K = student.shape
         gradient = torch.empty(student.shape, dtype=student.dtype, device=student.device)
         chunks = triton.cdiv(K, LAUNCH.gradient_block)
         gradient_kernel[(chunks * B,)](
-            student, teacher, center, *lse, upstream, gradient, B, K, chunks,
+            student, teacher, center, *norms, upstream, gradient, B, K, chunks,
             *student.stride()[:2], *teacher.stride()[:2], **ctx.temps, **ctx.views, PAIRS=ctx.pairs,
-            BLOCK=LAUNCH.gradient_block, WHOLE=K % LAUNCH.gradient_block == 0, num_warps=LAUNCH.gradient_warps, enable_fp_fusion=True,
+            BLOCK=LAUNCH.gradient_block, WHOLE=K % LAUNCH.gradient_block == 0, num_warps=LAUNCH.gradient_warps,
+            enable_fp_fusion=True,
         )  # fmt: skip
         return gradient, None, None, None, None, None
 
