@@ -26,18 +26,22 @@ TEMPS = {"student_temp": "fp32", "teacher_temp": "*fp32"}
 READS = {"STUDENT_TEMP_READ": False, "TEACHER_TEMP_READ": True}
 
 
+STRIDES = ("student_view", "student_row", "teacher_view", "teacher_row")
+
+
 def case(kernel, warps, constants, *, fusion=False, aligned=(), **types):
     """``types`` of arguments that are no fp32 pointers; ``aligned``: those divisible by 16."""
-    name = "-".join(str(v) for v in (kernel.fn.__name__, *types.values(), "aligned" if aligned else "ragged"))
+    kind = "ones" if constants.get("batch") == 1 else "aligned" if aligned else "ragged"
+    name = "-".join((kernel.fn.__name__, *dict.fromkeys(types.values()), kind))
     return pytest.param(kernel, warps, constants, fusion, aligned, types, id=name)
 
 
 def passes(dtype: str, views: dict, block: int, aligned: bool):
     """Both passes over the logits: dtype of the logits, views, and whether K and the addresses are multiples of 16."""
     counts = dict.fromkeys(("batch", "prototypes", "chunks"), "i32") | TEMPS
-    counts |= dict.fromkeys(("student_view", "student_row", "teacher_view", "teacher_row"), "i64" if aligned else "i32")
+    counts |= dict.fromkeys(STRIDES, "i64" if aligned else "i32")
     logits = {"student": f"*{dtype}", "teacher": f"*{dtype}"}
-    multiples = ("student", "teacher", "center", "prototypes", *list(counts)[-4:]) if aligned else ()
+    multiples = ("student", "teacher", "center", "prototypes", *STRIDES) if aligned else ()
     constants = views | READS | {"WHOLE": aligned}
     yield case(
         distillation.partials_kernel,
@@ -65,6 +69,31 @@ CASES = [
     *passes("bf16", VIEWS, LAUNCH.tile // 2, aligned=True),
     *passes("fp32", VIEWS | {"S": 4}, LAUNCH.tile // 2, aligned=False),
     *passes("fp16", ODD_VIEWS, LAUNCH.tile // 4, aligned=False),
+    # Triton makes an argument of 1 a constant: one row, one prototype, one chunk are kernels of their own.
+    *(
+        case(
+            kernel,
+            1,
+            {"S": 1, "T": 2, "T_PAD": 2, "FIRST": 0} | ones | constants,
+            fusion=True,
+            student_temp="fp32",
+            teacher_temp="fp32",
+        )
+        for kernel, ones, constants in (
+            (
+                distillation.partials_kernel,
+                dict.fromkeys(("batch", "prototypes", "chunks", "rows", *STRIDES), 1),
+                {"S_PAD": 1, "BLOCK": 512, "WHOLE": False, "STUDENT_TEMP_READ": False, "TEACHER_TEMP_READ": False},
+            ),
+            (
+                distillation.gradient_kernel,
+                dict.fromkeys(("batch", "prototypes", "chunks", *STRIDES), 1),
+                {"PAIRS": 1, "BLOCK": 512, "WHOLE": False, "STUDENT_TEMP_READ": False, "TEACHER_TEMP_READ": False},
+            ),
+            (distillation.combine_kernel, {"batch": 1, "chunks": 1}, {"PAIRS": 1, "CHUNKS": 1}),
+        )
+    ),
+    case(distillation.finish_kernel, 4, {"BLOCK": 1024, "batch": 1, "groups": 1, "prototypes": 1}, fusion=True),
     case(
         distillation.combine_kernel,
         4,
