@@ -47,21 +47,22 @@ def assert_as_good_as_torch(student, teacher, center, pairs):
         assert mine_off <= factor * theirs_off + floor, (name, mine_off, theirs_off)
 
 
-@pytest.mark.parametrize("pairs", ["dino", "cross_resolution"])
 @pytest.mark.parametrize(
-    ("views", "batch", "prototypes", "dtype"),
+    ("pairs", "views", "batch", "prototypes", "dtype"),
     [
-        (10, 2, 63, torch.float32),
-        (3, 2, 1025, torch.bfloat16),
-        (4, 5, 1, torch.float16),
-        (5, 3, 1024, torch.float16),
+        ("dino", 10, 2, 63, torch.float32),
+        ("cross_resolution", 6, 1, 63, torch.float32),
+        ("dino", 3, 2, 1025, torch.bfloat16),
+        ("cross_resolution", 4, 2, 1025, torch.float16),
+        ("dino", 4, 3, 1, torch.float16),
+        ("dino", 3, 2, 1024, torch.float32),
     ],
 )
 def test_loss_and_gradient_equal_the_double_loop(device, pairs, views, batch, prototypes, dtype):
     assert_as_good_as_torch(*inputs(device, views, batch, prototypes, dtype), pairs)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, *HALF])
+@pytest.mark.parametrize("dtype", [torch.bfloat16] if INTERPRETED else [torch.float32, *HALF])
 def test_many_prototypes(device, monkeypatch, dtype):
     if INTERPRETED:  # larger blocks: the interpreter takes its time for each
         monkeypatch.setattr(fused, "LAUNCH", fused.Launch(tile=16_384, gradient_block=8192))
@@ -76,8 +77,8 @@ def test_any_number_of_teacher_views(device, teacher_views):
 
 def test_groups_of_rows_are_summed_over(device, monkeypatch):
     """Fewer programs than rows: each walks over several rows, the last over fewer."""
-    monkeypatch.setattr(fused, "LAUNCH", fused.Launch(programs=3))
-    assert_as_good_as_torch(*inputs(device, 3, 7, 40), "dino")
+    monkeypatch.setattr(fused, "LAUNCH", fused.Launch(programs=2))
+    assert_as_good_as_torch(*inputs(device, 3, 5, 40), "dino")
 
 
 def test_two_runs_agree_bit_for_bit(device):
@@ -143,7 +144,7 @@ def test_uniform_collapse_and_far_logits(device):
     for value in (loss, entropy):
         assert value.item() == pytest.approx(math.log(256), abs=1e-5)
     assert kl.item() == pytest.approx(0, abs=1e-5)
-    student, teacher, center = inputs(device, 3, 2, 600)
+    student, teacher, center = inputs(device, 3, 2, 130)
     near = with_gradient(fused.distillation_loss, student, teacher, center)
     far = with_gradient(fused.distillation_loss, (student.detach() + 5).requires_grad_(), teacher - 5, center)
     # fp32 rounds (logit + 5) / 0.04 to about 1.5e-5.
@@ -155,8 +156,8 @@ def test_uniform_collapse_and_far_logits(device):
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 @pytest.mark.parametrize("whose", ["student", "teacher"])
 def test_a_logit_that_is_not_finite_makes_the_loss_so(device, bad, whose):
-    student, teacher, center = inputs(device, 3, 2, 600)
-    {"student": student.detach(), "teacher": teacher}[whose][1, 1, 555] = bad
+    student, teacher, center = inputs(device, 3, 2, 130)
+    {"student": student.detach(), "teacher": teacher}[whose][1, 1, 55] = bad
     loss, *_ = fused.distillation_loss(student.detach(), teacher, center, 0.1, 0.04, "dino")
     assert not loss.isfinite()
 
