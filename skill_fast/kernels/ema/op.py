@@ -19,8 +19,8 @@ def ema_update(
 
     ``teacher <- m teacher + (1 - m) student``, element by element.
 
-    teacher, student: flat fp32 of equal length, at any address but without gaps. A bf16 average would not move at all at
-    m >= 0.99, hence the check.
+    teacher, student: flat fp32 of equal length, at any address but without gaps. A bf16 average would not move at all
+    at m >= 0.99, hence the check.
     momentum: m in [0, 1], a number or a tensor of one element (which is not read on the host).
     out: optional copy of the result in fp16, bf16 or fp32, written in the same pass.
     Returns ``teacher``. Raises TypeError when teacher or student is not fp32, ValueError when a length differs.
