@@ -22,6 +22,7 @@ from skill_fast.engine.deepspeed_engine import Engine
 from skill_fast.engine.optimizer import Course, StepValues
 from skill_fast.engine.teacher import ShardedTeacher
 from skill_fast.errors import NotFinite, Preempted
+from skill_fast.kernels import describe
 from skill_fast.methods import Method
 from skill_fast.telemetry.clock import Clock
 from skill_fast.telemetry.sinks import Sinks
@@ -58,8 +59,8 @@ class Run:
         return (
             f"{loader.sampler.photographs:,} photographs, {loader.steps_per_epoch} steps an epoch; "
             f"steps {self.step} to {course.total_steps} of {engine.global_batch} products\n"
-            f"{engine.world_size} x {engine.device.type}, {engine.precision}, ZeRO {engine.stage}, kernels: reference, "
-            "gradient clipping by global norm" + (f"\n{slow}" if slow else "")
+            f"{engine.world_size} x {engine.device.type}, {engine.precision}, ZeRO {engine.stage}, "
+            f"{describe(engine.device)}, gradient clipping by global norm" + (f"\n{slow}" if slow else "")
         )
 
     def sinks(self, run_folder: Path) -> Sinks:

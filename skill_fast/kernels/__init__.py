@@ -1,7 +1,19 @@
-"""The operations worth a kernel: a contract (op.py) and a definition (reference.py) each."""
+"""The operations worth a kernel: a contract (op.py), a definition (reference.py) and Triton (fused.py) each.
 
-from skill_fast.kernels.centering.op import center_update
+``choose`` fixes which of the two runs; ``describe`` says it.
+"""
+
+from skill_fast.kernels.backend import choose, describe
+from skill_fast.kernels.centering.op import center_update, sinkhorn
 from skill_fast.kernels.distillation.op import DistillationOutput, distillation_loss
 from skill_fast.kernels.ema.op import ema_update
 
-__all__ = ["DistillationOutput", "center_update", "distillation_loss", "ema_update"]
+__all__ = [
+    "DistillationOutput",
+    "center_update",
+    "choose",
+    "describe",
+    "distillation_loss",
+    "ema_update",
+    "sinkhorn",
+]

@@ -25,7 +25,7 @@ from torch import distributed as dist
 
 from skill_fast.data.views import GenericAugmentation, ViewGroup
 from skill_fast.errors import BadUsage
-from skill_fast.kernels import center_update, distillation_loss
+from skill_fast.kernels import center_update, distillation_loss, sinkhorn
 from skill_fast.models.heads import DistillationHead, HeadConfig, MultiCrop
 from skill_fast.models.vit import BackboneConfig, attend_plainly, build_backbone, check_resolution
 
@@ -50,6 +50,8 @@ class SkillConfig:
 
     pairs: Literal["dino", "cross_resolution"] = "dino"
     student_temp: float = 0.1
+    centering: Literal["mean", "sinkhorn"] = "mean"
+    """The teacher's center: DINO's moving mean, or per step by 3 iterations of Sinkhorn-Knopp, as DINOv2."""
     center_momentum: float = 0.9
 
 
@@ -104,8 +106,10 @@ class Skill:
         with torch.no_grad():
             teacher_logits = self.teacher(crops["global"])
         student_logits = student(*(crops[name] for name in ("global", "local") if name in crops))
+        sinkhorns = self.config.centering == "sinkhorn"
+        center = sinkhorn(teacher_logits, teacher_temp) if sinkhorns else self.center
         output = distillation_loss(
-            student_logits, teacher_logits, self.center, self.config.student_temp, teacher_temp, self.config.pairs
+            student_logits, teacher_logits, center, self.config.student_temp, teacher_temp, self.config.pairs
         )
         self._collect(output.teacher_sum, teacher_logits.shape[0] * teacher_logits.shape[1])
         return output.loss, {

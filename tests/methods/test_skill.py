@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from skill_fast.errors import BadUsage
+from skill_fast.kernels import distillation_loss, sinkhorn
 from skill_fast.methods.skill import Skill, SkillConfig, ViewsConfig
 from skill_fast.models.heads import HeadConfig
 from skill_fast.models.vit import BackboneConfig
@@ -64,6 +65,23 @@ def test_the_loss_is_the_definition_on_the_networks_outputs():
     loss.backward()
     assert all(weight.grad is None for weight in skill.teacher.parameters())
     assert skill.student.head.last_layer.weight.grad.abs().sum() > 0
+
+
+def test_sinkhorn_spreads_the_teacher_over_all_prototypes():
+    """Three iterations over this step's rows: each prototype's share of the targets is nearly the same."""
+    plain = method()
+    even = Skill(SkillConfig(centering="sinkhorn"), BACKBONE, HEAD, ViewsConfig(local_crops=2, local_size=16), seed=0)
+    given = crops(batch=8)
+    for skill in (plain, even):
+        skill.student.eval()
+    (moving, _), (loss, _) = (skill.loss(skill.student, given, 0.04) for skill in (plain, even))
+    rows = even.teacher(given["global"])
+    even.center = sinkhorn(rows, 0.04)
+    by_center = distillation_loss(even.student(given["global"], given["local"]), rows, even.center, 0.1, 0.04).loss
+    torch.testing.assert_close(loss, by_center)
+    assert abs(loss.item() - moving.item()) > 1e-3
+    shares = torch.softmax((rows - even.center) / 0.04, -1).mean((0, 1)) * 17
+    assert shares.min() > 0.5 and shares.max() < 2
 
 
 def test_the_center_moves_after_the_step_over_all_its_micro_batches():

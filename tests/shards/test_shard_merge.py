@@ -365,9 +365,9 @@ def test_addresses_of_one_remote_place_are_the_same(tmp_path: Path, two: tuple[P
 def test_the_old_data_set_stays_until_the_sources_are_checked(two: tuple[Path, Path], tmp_path: Path) -> None:
     merge(tmp_path / "out", two[:1])
     before = state(tmp_path / "out")
-    path = two[1] / "images.parquet"
+    path = two[1] / "rejected.parquet"
     path.write_bytes(bytes(path.stat().st_size))
-    with pytest.raises(BadData, match=r"images\.parquet"):
+    with pytest.raises(BadData, match=r"rejected\.parquet"):
         merge(tmp_path / "out", two, overwrite=True)
     assert state(tmp_path / "out") == before
 

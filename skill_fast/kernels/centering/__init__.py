@@ -1,1 +1,1 @@
-"""centering: op.py is the contract, reference.py the definition."""
+"""centering: op.py is the contract, reference.py the definition, fused.py the Triton kernels."""

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from jaxtyping import Float
 from torch import Tensor
 
-from skill_fast.kernels.distillation import reference
+from skill_fast.kernels.backend import implementation
 
 
 class DistillationOutput(NamedTuple):
@@ -50,6 +50,7 @@ def distillation_loss(
             f"shapes differ: student {tuple(student_logits.shape)}, teacher {tuple(teacher_logits.shape)}, "
             f"center {tuple(center.shape)}"
         )
+    kernels = implementation(__package__, student_logits)
     return DistillationOutput(
-        *reference.distillation_loss(student_logits, teacher_logits, center, student_temp, teacher_temp, pairs)
+        *kernels.distillation_loss(student_logits, teacher_logits, center, student_temp, teacher_temp, pairs)
     )

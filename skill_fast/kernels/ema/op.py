@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from skill_fast.kernels.ema import reference
+from skill_fast.kernels.backend import implementation
 
 
 def ema_update(
@@ -19,7 +19,8 @@ def ema_update(
 
     ``teacher <- m teacher + (1 - m) student``, element by element.
 
-    teacher, student: flat fp32 of equal length; a bf16 average would not move at all at m >= 0.99, hence the check.
+    teacher, student: flat fp32 of equal length, at any address but without gaps. A bf16 average would not move at all
+    at m >= 0.99, hence the check.
     momentum: m in [0, 1], a number or a tensor of one element (which is not read on the host).
     out: optional copy of the result in fp16, bf16 or fp32, written in the same pass.
     Returns ``teacher``. Raises TypeError when teacher or student is not fp32, ValueError when a length differs.
@@ -29,4 +30,4 @@ def ema_update(
         raise TypeError(f"the average is kept in fp32; got teacher {teacher.dtype}, student {student.dtype}")
     if teacher.shape != student.shape or (out is not None and out.shape != teacher.shape):
         raise ValueError(f"lengths differ: teacher {tuple(teacher.shape)}, student {tuple(student.shape)}")
-    return reference.ema_update(teacher, student, momentum, out)
+    return implementation(__package__, teacher).ema_update(teacher, student, momentum, out)

@@ -1,0 +1,168 @@
+"""The kernels against their definitions, torch.compile of those, the original loops, a foreach average, a plain copy.
+
+    python -m benchmarks.kernels --out benchmarks/records/kernels.jsonl [--batch 64 256 512] [--sweep]
+
+Per task: first the gate, every contender's results against the definition's in this process; then the median time of
+each, the share of the same run's copy bandwidth at which it moves the least bytes, and ratios to the fused kernel.
+``--sweep`` times the fused kernels with other launch numbers instead. On a CPU a dry run: tiny sizes, neither Triton
+nor torch.compile.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.contenders import Task, centering_task, distillation_task, ema_task
+from benchmarks.stopwatch import clocked
+from skill_fast.errors import BadData, exit_with
+from skill_fast.telemetry.provenance import provenance
+
+VIT_S, VIT_B = 22_000_000 + 23_000_000, 86_000_000 + 24_000_000
+"""Parameters of backbone and head (2048-2048-256, K = 65,536)."""
+
+
+def copy_bandwidth(device: torch.device, options: argparse.Namespace) -> tuple[float, dict[str, Any]]:
+    """(bytes a ms read and written by a plain copy, its record): the ceiling of this machine in this run."""
+    nbytes = 2**30 if device.type == "cuda" else 2**22
+    source = torch.empty(nbytes // 4, device=device).normal_()
+    target = torch.empty_like(source)
+    timing = clocked(lambda: target.copy_(source), device, repeats=options.repeats, warm_up=options.warm_up)
+    rate = 2 * nbytes / timing.median_ms
+    about = {"gb_per_s": rate / 1e6, "shapes": {"source": [nbytes // 4]}, "dtype": "float32"}
+    return rate, timing.record("kernels/copy", **about)
+
+
+def tasks(device: torch.device, options: argparse.Namespace) -> Iterator[Task]:
+    """What is compared; one at a time, because the tensors of two large ones would not fit together."""
+    on_gpu = device.type == "cuda"
+    how: dict[str, Any] = {"compiled": on_gpu and not options.sweep}
+    fused = fused_modules() if on_gpu else {}
+    dtype = getattr(torch, options.dtype)
+    for batch, part in product(options.batch if on_gpu else [2], ("forward", "both")):
+        torch.compiler.reset()  # after some shapes of one function torch.compile would fall back to eager
+        prototypes = options.prototypes if on_gpu else 257
+        yield distillation_task(batch, prototypes, dtype, device, fused=fused.get("distillation"), part=part, **how)
+    for elements in (VIT_S, VIT_B) if on_gpu else (10_000,):
+        yield ema_task(elements, device, fused=fused.get("ema"), **how)
+    yield centering_task(options.prototypes if on_gpu else 257, device, fused=fused.get("centering"), **how)
+
+
+def fused_modules() -> dict[str, Any]:
+    from skill_fast.kernels.centering import fused as centering
+    from skill_fast.kernels.distillation import fused as distillation
+    from skill_fast.kernels.ema import fused as ema
+
+    return {"centering": centering, "distillation": distillation, "ema": ema}
+
+
+def gate(task: Task) -> None:
+    """Raise BadData where a contender does not compute what the definition does."""
+    wanted = task.ways["reference"]()
+    for name in task.ways.keys() - {"reference"}:
+        for place, (got, right) in enumerate(zip(task.ways[name](), wanted)):
+            # Fused and compiled may round to the neighbour; the loops divide by the temperature in half precision.
+            rtol = max(1e-5, 2 * torch.finfo(right.dtype).eps) if name != "loops" else 0.15
+            # Loss, entropy and KL are differences of numbers as large as a logit over the temperature, 25.
+            near = rtol * max(right.float().abs().max().item(), 5.0 if right.dim() == 0 else 1e-9)
+            far = (got.float() - right.float()).abs().max().item()
+            if not far <= near:
+                raise BadData(
+                    f"{task.name}: result {place} of '{name}' is off by {far:.2e}",
+                    allowed=f"{near:.2e} from the definition's",
+                    change="nothing is timed before this is mended",
+                )
+
+
+def measure(task: Task, rate: float, device: torch.device, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """A record a contender, and one a ratio to the fused kernel."""
+    medians = {}
+    for name, way in task.ways.items():
+        timing = clocked(way, device, repeats=options.repeats, warm_up=options.warm_up)
+        medians[name] = timing.median_ms
+        held = task.held_bytes
+        yield timing.record(
+            f"kernels/{task.name}/{name}",
+            least_bytes=task.least_bytes,
+            copy_share=task.least_bytes / timing.median_ms / rate,
+            memory_ratio=None if timing.extra_bytes is None else _memory_ratio(task, timing.extra_bytes),
+            held_bytes=held,
+            shapes=task.shapes,
+            dtype=task.dtype,
+        )
+    for name, median_ms in medians.items():
+        if "fused" in medians and name != "fused":
+            value = median_ms / medians["fused"]
+            what = f"kernels/{task.name}/{name} over fused"
+            yield {"what": what, "value": value, "unit": "ratio", "shapes": task.shapes, "dtype": task.dtype}
+
+
+def _memory_ratio(task: Task, extra_bytes: int) -> float:
+    """Peak memory of inputs, outputs and all between, over inputs and outputs."""
+    inputs = task.held_bytes * 12 // 22 if task.name == "distillation/both" else task.held_bytes
+    return (inputs + extra_bytes) / task.held_bytes
+
+
+def sweep(task: Task, device: torch.device, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """The fused kernel with other launch numbers."""
+    fused = fused_modules()[task.name.partition("/")[0]]
+    if task.name == "distillation/forward":
+        numbers = product((512, 1024, 2048), (1, 2, 4), (768, 1536, 3072))
+        settings = [{"LAUNCH": fused.Launch(tile=t, warps=w, programs=p)} for t, w, p in numbers]
+    elif task.name == "distillation/both":
+        numbers = product((512, 1024, 2048, 4096), (1, 2, 4, 8))
+        settings = [{"LAUNCH": fused.Launch(gradient_block=b, gradient_warps=w)} for b, w in numbers]
+    else:
+        settings = [{"BLOCK": b, "WARPS": w} for b, w in product((512, 1024, 2048, 4096), (2, 4, 8))]
+    for setting in settings:
+        kept = {name: getattr(fused, name) for name in setting}
+        vars(fused).update(setting)
+        timing = clocked(task.ways["fused"], device, repeats=options.repeats, warm_up=options.warm_up)
+        vars(fused).update(kept)
+        launch = {k: v._asdict() if k == "LAUNCH" else v for k, v in setting.items()}
+        yield timing.record(f"kernels/sweep/{task.name}", launch=launch, shapes=task.shapes, dtype=task.dtype)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(allow_abbrev=False, prog="benchmarks.kernels", description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--batch", type=int, nargs="+", default=[64, 256, 512])
+    parser.add_argument("--prototypes", type=int, default=65_536)
+    parser.add_argument("--dtype", choices=["bfloat16", "float16", "float32"], default="bfloat16")
+    parser.add_argument("--repeats", type=int, default=50)
+    parser.add_argument("--warm-up", type=int, default=10)
+    parser.add_argument("--sweep", action="store_true", help="other launch numbers of the fused kernels")
+    options = parser.parse_args(arguments)
+    return exit_with(lambda: run(options))
+
+
+def run(options: argparse.Namespace) -> None:
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    about = provenance()
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    with options.out.open("w", encoding="utf-8") as out:
+
+        def write(record: dict[str, Any]) -> None:
+            out.write(json.dumps(record | about) + "\n")
+            out.flush()
+            share = f"  {record['copy_share']:.0%} of copy" if "copy_share" in record else ""
+            print(f"{record['what']:<44}{record['value']:>10.3f} {record['unit']}{share}  {record.get('launch', '')}")
+
+        rate, record = copy_bandwidth(device, options)
+        write(record)
+        for task in tasks(device, options):
+            gate(task)
+            made = sweep(task, device, options) if options.sweep else measure(task, rate, device, options)
+            for record in made:
+                write(record)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,172 @@
+"""The fused distillation loss: forward and gradient against the double loop in float64, and never far behind torch."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+import skill_fast.kernels
+from skill_fast.kernels import backend
+from skill_fast.kernels.distillation import fused, reference
+from tests.kernels.interpreted import INTERPRETED, native_or_interpreted
+from tests.kernels.oracles import logits, oracle
+
+pytestmark = [native_or_interpreted, pytest.mark.usefixtures("poisoned")]
+STUDENT_TEMP, TEACHER_TEMP = 0.1, 0.04
+HALF = torch.bfloat16, torch.float16
+
+
+def inputs(device, student_views, batch, prototypes, dtype=torch.float32, teacher_views=2):
+    """(student with gradient, teacher, center) on ``device``: cosines and a tenth of them."""
+    student = logits(student_views, batch, prototypes, 0).to(dtype).to(device)
+    teacher = logits(teacher_views, batch, prototypes, 1).to(dtype).to(device)
+    return student.requires_grad_(), teacher, (logits(1, 1, prototypes, 2)[0, 0] * 0.1).to(device)
+
+
+def with_gradient(loss, student, *others, pairs="dino", temps=(STUDENT_TEMP, TEACHER_TEMP), upstream=1.0):
+    """The four outputs and the gradient of loss times ``upstream``."""
+    outputs = loss(student, *others, *temps, pairs)
+    return *(o.detach() for o in outputs), torch.autograd.grad(outputs[0] * upstream, student)[0]
+
+
+def assert_as_good_as_torch(student, teacher, center, pairs):
+    """Each output's error is at most twice plain torch's in the same precision, both against float64."""
+    mine = with_gradient(fused.distillation_loss, student, teacher, center, pairs=pairs)
+    theirs = with_gradient(reference.distillation_loss, student, teacher, center, pairs=pairs)
+    wide = student.detach().double().requires_grad_()
+    exact = with_gradient(oracle, wide, teacher, center, pairs=pairs)
+    for name, m, t, e in zip(("loss", "teacher_sum", "entropy", "kl", "gradient"), mine, theirs, exact):
+        assert m.dtype == t.dtype and m.shape == t.shape, name
+        mine_off, theirs_off = ((x.double() - e).norm() for x in (m, t))
+        # A single number can be hit exactly by luck: four last places of fp32, at most those of a logit over 0.04.
+        floor = 4 * 2**-24 * max(e.abs().max().item(), 25 if m.dim() == 0 else 0)
+        # The interpreter cuts bf16 off where a GPU rounds: an error of 1/3 instead of 1/12 of a squared last place.
+        factor = 2.1 if INTERPRETED and m.dtype == torch.bfloat16 else 2
+        assert mine_off <= factor * theirs_off + floor, (name, mine_off, theirs_off)
+
+
+@pytest.mark.parametrize(
+    ("pairs", "views", "batch", "prototypes", "dtype"),
+    [
+        ("dino", 10, 2, 63, torch.float32),
+        ("cross_resolution", 6, 1, 63, torch.float32),
+        ("dino", 3, 2, 1025, torch.bfloat16),
+        ("cross_resolution", 4, 2, 1025, torch.float16),
+        ("dino", 4, 3, 1, torch.float16),
+        ("dino", 3, 2, 1024, torch.float32),
+    ],
+)
+def test_loss_and_gradient_equal_the_double_loop(device, pairs, views, batch, prototypes, dtype):
+    assert_as_good_as_torch(*inputs(device, views, batch, prototypes, dtype), pairs)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16] if INTERPRETED else [torch.float32, *HALF])
+def test_many_prototypes(device, monkeypatch, dtype):
+    if INTERPRETED:  # larger blocks: the interpreter takes its time for each
+        monkeypatch.setattr(fused, "LAUNCH", fused.Launch(tile=16_384, gradient_block=8192))
+    views, batch = (3, 1) if INTERPRETED else (10, 4)
+    assert_as_good_as_torch(*inputs(device, views, batch, 65_536 + (dtype == torch.float32), dtype), "dino")
+
+
+@pytest.mark.parametrize("teacher_views", [1, 3, 5])
+def test_any_number_of_teacher_views(device, teacher_views):
+    assert_as_good_as_torch(*inputs(device, 6, 2, 130, teacher_views=teacher_views), "dino")
+
+
+def test_groups_of_rows_are_summed_over(device, monkeypatch):
+    """Fewer programs than rows: each walks over several rows, the last over fewer."""
+    monkeypatch.setattr(fused, "LAUNCH", fused.Launch(programs=2))
+    assert_as_good_as_torch(*inputs(device, 3, 5, 40), "dino")
+
+
+def test_two_runs_agree_bit_for_bit(device):
+    given = inputs(device, 3, 2, 600, torch.float16)
+    first, second = (with_gradient(fused.distillation_loss, *given) for _ in range(2))
+    assert all(torch.equal(a, b) for a, b in zip(first, second))
+
+
+def test_rows_may_lie_anywhere(device):
+    """Slices of wider rows, views and batch exchanged, unaligned starts, prototypes not adjacent: the same numbers."""
+    student, teacher, center = inputs(device, 3, 3, 70)
+    plain = with_gradient(fused.distillation_loss, student, teacher, center)
+    wide = torch.full((3, 3, 90), torch.nan, device=device)
+    wide[:, :, 5:75] = student.detach().transpose(0, 1)
+    apart = torch.full((2, 3, 70, 2), torch.nan, device=device)
+    apart[..., 1] = teacher
+    lying = wide.transpose(0, 1)[:, :, 5:75].requires_grad_()
+    assert not lying.is_contiguous() and apart[..., 1].stride(-1) == 2
+    for a, b in zip(plain, with_gradient(fused.distillation_loss, lying, apart[..., 1], center)):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("strides", [(2**30, 64), (64, 2**30)], ids=["views", "rows"])
+def test_rows_may_lie_further_apart_than_32_bits_count(device, strides):
+    """Distances that 32 bits hold, offsets that they do not: 4 GiB of addresses, of which a CPU touches few pages."""
+    memory = torch.empty_strided((2**31 + 2048,), (1,), dtype=torch.bfloat16, device=device)
+    student, teacher, center = inputs(device, 3, 3, 40, torch.bfloat16, teacher_views=3)
+    far = [memory.as_strided((3, 3, 40), (*strides, 1), offset) for offset in (0, 1024)]
+    for view, values in zip(far, (student.detach(), teacher)):
+        view.copy_(values)
+    near = with_gradient(fused.distillation_loss, student, teacher, center)
+    for a, b in zip(near, with_gradient(fused.distillation_loss, far[0].requires_grad_(), far[1], center)):
+        assert torch.equal(a, b)
+
+
+def test_temperatures_may_be_on_the_device_and_the_upstream_gradient_counts(device):
+    given = inputs(device, 3, 2, 33)
+    numbers = with_gradient(fused.distillation_loss, *given)
+    there = torch.tensor(STUDENT_TEMP, device=device), torch.tensor(TEACHER_TEMP, device=device)
+    scale = torch.tensor(1024.0, device=device)
+    tensors = with_gradient(fused.distillation_loss, *given, temps=there, upstream=scale)
+    for a, b in zip(numbers[:4], tensors[:4]):
+        torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(numbers[4] * 1024, tensors[4], rtol=1e-5, atol=1e-6)
+
+
+def test_views_of_no_pair_get_a_gradient_of_zero(device):
+    *_, gradient = with_gradient(fused.distillation_loss, *inputs(device, 4, 2, 20), pairs="cross_resolution")
+    assert gradient[:2].eq(0).all() and gradient[2:].abs().sum() > 0
+
+
+def test_no_gradient_reaches_the_teacher(device):
+    student, teacher, center = inputs(device, 3, 2, 9)
+    outputs = fused.distillation_loss(student, teacher.requires_grad_(), center, 0.1, 0.04, "dino")
+    assert [o.requires_grad for o in outputs] == [True, False, False, False]
+    outputs[0].backward()
+    assert teacher.grad is None and student.grad is not None
+
+
+def test_uniform_collapse_and_far_logits(device):
+    flat = torch.full((4, 2, 256), 0.3, device=device)
+    loss, _, entropy, kl = fused.distillation_loss(flat, flat[:2], torch.zeros(256, device=device), 0.1, 0.04, "dino")
+    for value in (loss, entropy):
+        assert value.item() == pytest.approx(math.log(256), abs=1e-5)
+    assert kl.item() == pytest.approx(0, abs=1e-5)
+    student, teacher, center = inputs(device, 3, 2, 130)
+    near = with_gradient(fused.distillation_loss, student, teacher, center)
+    far = with_gradient(fused.distillation_loss, (student.detach() + 5).requires_grad_(), teacher - 5, center)
+    # fp32 rounds (logit + 5) / 0.04 to about 1.5e-5.
+    torch.testing.assert_close(near[0], far[0], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(near[4], far[4], rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")  # numpy's word for what is tested
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+@pytest.mark.parametrize("whose", ["student", "teacher"])
+def test_a_logit_that_is_not_finite_makes_the_loss_so(device, bad, whose):
+    student, teacher, center = inputs(device, 3, 2, 130)
+    {"student": student.detach(), "teacher": teacher}[whose][1, 1, 55] = bad
+    loss, *_ = fused.distillation_loss(student.detach(), teacher, center, 0.1, 0.04, "dino")
+    assert not loss.isfinite()
+
+
+def test_the_contract_calls_the_kernels(device, monkeypatch):
+    monkeypatch.setattr(backend, "_chosen", "fused")
+    student, teacher, center = inputs(device, 3, 2, 50)
+    calls = []
+    monkeypatch.setattr(fused, "distillation_loss", lambda *a, f=fused.distillation_loss: calls.append(1) or f(*a))
+    through = skill_fast.kernels.distillation_loss(student, teacher, center, 0.1, 0.04)
+    assert calls and all(o.isfinite().all() for o in through)
+    assert "fused (as chosen: Triton" in backend.describe(device)
