@@ -45,7 +45,21 @@ def test_build_verify_info_sheet(capsys, catalogue: Path, tmp_path: Path) -> Non
 def test_append_merge_repair(capsys, catalogue: Path, tmp_path: Path) -> None:
     one, two, both = tmp_path / "one", tmp_path / "two", tmp_path / "both"
     assert run(capsys, "build", catalogue, one, "--types", "shirt", "--split", "train=0.5,test=0.5")[0] == 0
-    assert run(capsys, "build", catalogue, two, "--types", "dress", "--drop-duplicates", "near,exact")[0] == 0
+    assert (
+        run(
+            capsys,
+            "build",
+            catalogue,
+            two,
+            "--types",
+            "dress",
+            "--split",
+            "train=0.5,test=0.5",
+            "--drop-duplicates",
+            "near,exact",
+        )[0]
+        == 0
+    )
     code, printed, _ = run(capsys, "merge", both, one, two)
     assert code == 0 and "dress 3" in printed and "shirt 3" in printed
     more = tmp_path / "more"
