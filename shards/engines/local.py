@@ -103,6 +103,9 @@ class LocalEngine:
                 raise
             unsure = [place for place in places if place != alone and _is_out_of_memory(outcomes.get(place))]
             groups += [[place] for place in unsure]
+            for place in unsure:
+                # The verdict is the next child's, also where that one is killed and yet another asked.
+                del outcomes[place]
             if unsure:
                 self._drop(child)
         return [outcomes[place] for place in range(len(tasks))]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -127,6 +127,7 @@ ACTS = ("good", "spoil", "crash_if_spoilt", "eat_if_spoilt", *ALONE)
     chunks=st.lists(st.lists(st.sampled_from(ACTS), max_size=12), max_size=3),
     mishaps=st.lists(st.booleans(), max_size=60),
 )
+@example(chunks=[["spoil", "eat_if_spoilt"]], mishaps=[False, True])
 def test_every_photograph_gets_the_outcome_that_it_has_alone(chunks: list[list[str]], mishaps: list[bool]) -> None:
     """Whatever else is in its chunk, and though children are killed, but never two in a row."""
     spaced = iter([kill for pair in zip(mishaps, [False] * len(mishaps)) for kill in pair])
