@@ -61,7 +61,7 @@ def test_a_short_run_turns_towards_design(cache, tmp_path):
     """The default preset, seed 0, in 900 of its 2,600 steps: every direction, with room for other CPUs' rounding.
 
     In bf16 where the CPU has it, else in fp32. Seen on two cores, before the better trim in bf16: pattern .184 to .225,
-    colour .808 to .690, recall@5 .022 to .058, colour entropy .41 to .76; behind it in fp32: .198 to .250, .824 to .709,
+    colour .808 to .690, recall@5 .022 to .058, colour entropy .41 to .76; after it in fp32: .198 to .250, .824 to .709,
     .025 to .036 (9 and 13 of 364 products), .40 to .65. The full run's figures stand in docs/LOG.md.
     """
     out = tmp_path / "run"
