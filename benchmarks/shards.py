@@ -5,9 +5,9 @@
 
 The Pillow loop does to each file: open; draft mode to no less than twice the wanted side, as the builder does; decode;
 convert to RGB; resize to a long side of 512 with the builder's filter; encode as JPEG of quality 90, 4:2:0. A build
-with ``--preprocess none`` makes the same pixels of them, and hashes, writes tars and tables; the default one also looks
-for the white border, trims it and pads to a square, so it resizes and encodes another number of pixels. Both read from
-the page cache; a build's time holds the start of its children and the whole manifest.
+with ``--preprocess none`` makes the same pixels of them, and hashes, writes tars and tables. The default one, H, is
+held against a loop that also pads to a square, as H's JPEGs are: looking for the white border and trimming it come on
+top. Both read from the page cache; a build's time holds the start of its children and the whole manifest.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,16 +38,24 @@ SIDE = 512
 GOAL_OF_PILLOW = 0.85
 GOAL_OF_TWO = 1.8
 LOOP, LOOP_2 = "pillow loop, 1 process", "pillow loop, 2 processes"
+SQUARE, SQUARE_2 = "pillow loop to squares, 1 process", "pillow loop to squares, 2 processes"
 Record = dict[str, Any]
 
 
-def pillow_loop(files: Sequence[Path]) -> None:
+def pillow_loop(files: Sequence[Path], *, square: bool = False) -> None:
     for file in files:
         image = Image.open(file)
         image.draft("RGB", _fit(image.size, 2 * SIDE, math.ceil))
         image = image.convert("RGB")
         image = image.resize(_fit(image.size, SIDE, round), Image.Resampling.LANCZOS, reducing_gap=3.0)
+        if square:
+            padded = Image.new("RGB", (max(image.size),) * 2, "white")
+            padded.paste(image, ((padded.width - image.width) // 2, (padded.height - image.height) // 2))
+            image = padded
         image.save(io.BytesIO(), "JPEG", quality=90, subsampling=2)
+
+
+squares_loop = partial(pillow_loop, square=True)
 
 
 def _fit(size: tuple[int, int], side: int, rounded: Callable[[float], int]) -> tuple[int, int]:
@@ -62,9 +71,11 @@ def speed(files: Sequence[Path], repeats: int, scratch: Path) -> list[Record]:
         list(pool.map(pillow_loop, [files[:1]] * 8))
         variants: dict[str, Callable[[], object]] = {
             LOOP: lambda: pillow_loop(files),
+            SQUARE: lambda: squares_loop(files),
             "build without H, 1 worker": lambda: _build(manifest, scratch, 1, "none"),
             "build, 1 worker": lambda: _build(manifest, scratch, 1, "catalog"),
             LOOP_2: lambda: list(pool.map(pillow_loop, _chunks(files))),
+            SQUARE_2: lambda: list(pool.map(squares_loop, _chunks(files))),
             "build without H, 2 workers": lambda: _build(manifest, scratch, 2, "none"),
             "build, 2 workers": lambda: _build(manifest, scratch, 2, "catalog"),
         }
@@ -109,7 +120,7 @@ def _rates(
         record |= {"images_per_s_per_core": statistics.median(rates) / cores, "shapes": shapes}
         record |= {"mb_per_s_per_core": statistics.median(rates) / cores * megabytes / images}
         # Processes of the pool end later than they are measured.
-        if name != LOOP_2:
+        if name not in (LOOP_2, SQUARE_2):
             record |= {"cpu_ms_per_image": statistics.median(cpu for _, cpu in times) / images * 1000}
         records.append(record)
     return records
@@ -117,11 +128,11 @@ def _rates(
 
 def _ratios(seconds: dict[str, list[tuple[float, float]]], shapes: Record) -> list[Record]:
     records = []
-    for build_of in ("build without H", "build"):
+    for build_of, loop, loop_2 in (("build without H", LOOP, LOOP_2), ("build", SQUARE, SQUARE_2)):
         one, two = f"{build_of}, 1 worker", f"{build_of}, 2 workers"
-        wall = ((one, LOOP, GOAL_OF_PILLOW), (two, LOOP_2, GOAL_OF_PILLOW), (two, one, GOAL_OF_TWO))
+        wall = ((one, loop, GOAL_OF_PILLOW), (two, loop_2, GOAL_OF_PILLOW), (two, one, GOAL_OF_TWO))
         records += [_ratio(seconds, *pair, 0, shapes) for pair in wall]
-        records.append(_ratio(seconds, one, LOOP, GOAL_OF_PILLOW, 1, shapes))
+        records.append(_ratio(seconds, one, loop, GOAL_OF_PILLOW, 1, shapes))
     return [*records, _ratio(seconds, LOOP_2, LOOP, None, 0, shapes)]
 
 

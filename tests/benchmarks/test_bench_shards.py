@@ -36,6 +36,18 @@ def test_the_loop_and_the_build_without_h_make_the_same_bytes(tmp_path: Path, mo
     assert [buffer.getvalue() for buffer in encoded] == built
 
 
+def test_the_loop_for_h_makes_squares_of_the_builder_s_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A photograph without a white border: what H makes of it is the loop's own bytes."""
+    rng = np.random.default_rng(1)
+    file = tmp_path / "wide.jpg"
+    Image.fromarray(rng.integers(0, 200, (8, 8, 3), dtype=np.uint8)).resize((900, 700)).save(file, subsampling=0)
+    encoded = io.BytesIO()
+    monkeypatch.setattr(shards, "io", SimpleNamespace(BytesIO=lambda: encoded))
+    shards.squares_loop([file])
+    monkeypatch.undo()
+    assert encoded.getvalue() == normalize_file(file, Normalization("catalog", max_side=shards.SIDE)).data
+
+
 def test_a_ratio_is_of_the_same_repeat_and_says_which_way() -> None:
     seconds = {"fast": [(1.0, 2.0), (2.0, 2.0), (1.0, 4.0)], "slow": [(3.0, 2.0), (4.0, 4.0), (9.0, 4.0)]}
     record = shards._ratio(seconds, "fast", "slow", 1.8, 0, {})
