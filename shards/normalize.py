@@ -63,7 +63,7 @@ def normalize_bytes(data: bytes, how: Normalization, crop_to_item: bool = False)
     if not data:
         raise Rejected("empty_file", "0 bytes")
     image = decode(data, how.max_side, how.max_pixels)
-    if is_plain(data) and _stays(image, how, crop_to_item):
+    if max(image.size) <= how.max_side and is_plain(data) and _stays(image, how, crop_to_item):
         return Jpeg(data, image.height, image.width, perceptual_hash(image), len(data))
     return replace(normalize_image(image, how, crop_to_item), source_bytes=len(data))
 
@@ -93,9 +93,7 @@ def _box(image: Image.Image, how: Normalization, crop_to_item: bool) -> Box:
 
 
 def _stays(image: Image.Image, how: Normalization, crop_to_item: bool) -> bool:
-    """Whether normalising ``image`` would change nothing of it, but for ``SLACK``."""
-    if max(image.size) > how.max_side:
-        return False
+    """Whether normalising ``image``, no larger than wanted, would change nothing of it, but for ``SLACK``."""
     if how.preprocess == "catalog" and image.width != image.height:
         return False
     if how.preprocess != "catalog" and not crop_to_item:
