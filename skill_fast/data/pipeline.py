@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from nvidia.dali import Pipeline, fn, types
+from nvidia.dali import Pipeline, fn, math, pipeline_def, types
 from torch import Tensor
 
-from skill_fast.data.plan import CropPlan
+from skill_fast.data.plan import IDENTITY_SIGMA, CropPlan
 from skill_fast.data.views import ViewGroup
 
 WHITE = [255.0, 255.0, 255.0]
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-# DALI has no bfloat16: it is cast from float32, so that a value is rounded once.
-OUTPUT_TYPES = {name: types.DALIDataType.FLOAT for name in DTYPES} | {"float16": types.DALIDataType.FLOAT16}
 
 
 class PixelGraph:
@@ -66,31 +64,45 @@ def crop_graph(
 
     photographs: 1 or 2, how many are fed. bends, erases: whether any recipe in use warps or erases. device_id: None
     runs the whole graph on the CPU. Inputs are those of ``crop_inputs``. Outputs: one [batch, 3, size, size] per
-    view, group by group, normalised with mean and std (of pixels in [0, 1]), in ``OUTPUT_TYPES[dtype]``.
+    view, group by group, normalised with mean and std (of pixels in [0, 1]), in ``output_type(dtype, device_id)``.
 
         resize with ROI -> warp -> colour twist -> blur -> solarize -> erase -> normalise, mirror
 
-    An operation that no view of a group can need is left out.
+    An operation that no view of a group can need is left out; warp and blur pass over the samples that do not need
+    them. On a CPU values stay float32 from the colour twist on, clipped to 0 to 255: DALI 2.4 rounds to 8 bits there
+    one value at a time, which took longer than the arithmetic (docs/LOG.md). On a GPU they are rounded to 8 bits.
     """
-    pipeline = _pipeline(batch_size, threads, depth, device_id)
-    with pipeline:
+    on_cpu = device_id is None
+
+    @pipeline_def(enable_conditionals=True, **_options(batch_size, threads, depth, device_id))
+    def crops() -> tuple[Any, ...]:
         decoded = [_decode(f"jpeg/{i}", device_id, hw_decoder_load) for i in range(photographs)]
         outputs = []
         for group in groups:
             for view, shown in enumerate(group.photographs):
-                crop = _augment(decoded[shown], group, view, bends=bends, erases=erases)
+                crop = _augment(decoded[shown], group, view, bends=bends, erases=erases, in_float=on_cpu)
                 outputs.append(
                     fn.crop_mirror_normalize(
                         crop,
                         mirror=_argument(group, view, "mirror"),
                         mean=[255 * m for m in mean],
                         std=[255 * s for s in std],
-                        dtype=OUTPUT_TYPES[dtype],
+                        dtype=output_type(dtype, device_id),
                         output_layout="CHW",
                     )
                 )
-        pipeline.set_outputs(*outputs)
-    return PixelGraph(pipeline, depth)
+        return tuple(outputs)
+
+    return PixelGraph(crops(), depth)
+
+
+def output_type(dtype: str, device_id: int | None) -> types.DALIDataType:
+    """What DALI hands over for ``dtype``: half precision only on a GPU, and only float16.
+
+    It has no bfloat16, and writes float16 on a CPU at half the speed of float32; torch casts both, rounding once.
+    """
+    half = dtype == "float16" and device_id is not None
+    return types.DALIDataType.FLOAT16 if half else types.DALIDataType.FLOAT
 
 
 def crop_inputs(
@@ -107,11 +119,12 @@ def crop_inputs(
         plan = plans[group.name]
         arrays = {"roi_start": plan.region[..., :2], "roi_end": plan.region[..., 2:], "mirror": plan.mirror}
         if bends:
-            arrays |= {"resized": plan.resized, "homography": plan.homography}
+            bent = (plan.homography != np.eye(3, dtype=np.float32)).any(axis=(-2, -1))
+            arrays |= {"resized": plan.resized, "homography": plan.homography, "bent": bent}
         if jitters(group):
             arrays |= {name: getattr(plan, name) for name in ("brightness", "contrast", "saturation", "hue_degrees")}
         if group.generic.blur_p > 0:
-            arrays["blur_sigma"] = plan.blur_sigma
+            arrays |= {"blur_sigma": plan.blur_sigma, "blurred": plan.blur_sigma > IDENTITY_SIGMA}
         if group.generic.solarize_p > 0:
             arrays["solarize_from"] = plan.solarize_from
         if erases:
@@ -127,8 +140,8 @@ def jitters(group: ViewGroup) -> bool:
     return group.generic.jitter_p > 0 or group.generic.gray_p > 0
 
 
-def _augment(image: Any, group: ViewGroup, view: int, *, bends: bool, erases: bool) -> Any:
-    """One crop, [size, size, 3] uint8, not yet mirrored."""
+def _augment(image: Any, group: ViewGroup, view: int, *, bends: bool, erases: bool, in_float: bool) -> Any:
+    """One crop, [size, size, 3] uint8 or, in_float, float32 of 0 to 255; not yet mirrored."""
 
     def argument(name: str) -> Any:
         return _argument(group, view, name)
@@ -143,25 +156,53 @@ def _augment(image: Any, group: ViewGroup, view: int, *, bends: bool, erases: bo
         antialias=True,
     )
     if bends:
-        image = fn.experimental.warp_perspective(image, matrix=argument("homography"), size=size, fill_value=WHITE)
+        image = _warped(image, argument("bent"), argument("homography"), size)
     if jitters(group):
-        image = fn.color_twist(
-            image,
-            brightness=argument("brightness"),
-            contrast=argument("contrast"),
-            saturation=argument("saturation"),
-            hue=argument("hue_degrees"),
-        )
+        image = _twisted(image, argument, in_float=in_float)
     if group.generic.blur_p > 0:
-        image = fn.gaussian_blur(image, sigma=argument("blur_sigma"))
+        image = _blurred(image, argument("blurred"), argument("blur_sigma"))
     if group.generic.solarize_p > 0:
-        # Inverting 8 bits is an exclusive or with 255; the others meet one with 0.
-        inverted = fn.cast(image >= argument("solarize_from"), dtype=types.DALIDataType.UINT8)
-        image = image ^ (inverted * types.Constant(255, dtype=types.DALIDataType.UINT8))
+        image = _solarized(image, argument("solarize_from"), in_float=in_float and jitters(group))
     if erases:
         box = {"anchor": argument("erase_anchor"), "shape": argument("erase_shape")}
         image = fn.erase(image, **box, axis_names="HW", fill_value=WHITE)
     return image
+
+
+# The conditions below are DALI's own, a sample at a time: `bent` and `blurred` are nodes of the graph.
+
+
+def _warped(image: Any, bent: Any, homography: Any, size: tuple[int, int]) -> Any:
+    if bent:
+        image = fn.experimental.warp_perspective(image, matrix=homography, size=size, fill_value=WHITE)
+    return image
+
+
+def _twisted(image: Any, argument: Callable[[str], Any], *, in_float: bool) -> Any:
+    twisted = fn.color_twist(
+        image,
+        brightness=argument("brightness"),
+        contrast=argument("contrast"),
+        saturation=argument("saturation"),
+        hue=argument("hue_degrees"),
+        dtype=types.DALIDataType.FLOAT if in_float else types.DALIDataType.UINT8,
+    )
+    return math.min(math.max(twisted, 0.0), 255.0) if in_float else twisted
+
+
+def _blurred(image: Any, blurred: Any, sigma: Any) -> Any:
+    if blurred:
+        image = fn.gaussian_blur(image, sigma=sigma)
+    return image
+
+
+def _solarized(image: Any, solarize_from: Any, *, in_float: bool) -> Any:
+    inverted = image >= solarize_from
+    if in_float:
+        return image + inverted * (255.0 - 2.0 * image)
+    # Inverting 8 bits is an exclusive or with 255; the others meet one with 0.
+    ones = types.Constant(255, dtype=types.DALIDataType.UINT8)
+    return image ^ (fn.cast(inverted, dtype=types.DALIDataType.UINT8) * ones)
 
 
 def evaluation_graph(
@@ -240,14 +281,20 @@ def undecodable(jpegs: Sequence[np.ndarray], *, device_id: int | None, hw_decode
 
 
 def _pipeline(batch_size: int, threads: int, depth: int, device_id: int | None) -> Pipeline:
-    return Pipeline(
-        batch_size=batch_size,
-        num_threads=threads,
-        device_id=device_id,
-        prefetch_queue_depth=depth,
-        exec_dynamic=True,
-        set_affinity=False,
-    )
+    return Pipeline(**_options(batch_size, threads, depth, device_id))
+
+
+def _options(batch_size: int, threads: int, depth: int, device_id: int | None) -> dict[str, Any]:
+    return {
+        "batch_size": batch_size,
+        "num_threads": threads,
+        "device_id": device_id,
+        "prefetch_queue_depth": depth,
+        # On a CPU the dynamic executor takes fresh memory for every output of every batch, and the kernel's time to
+        # give it was a tenth of the loader's; the older one keeps its buffers.
+        "exec_dynamic": device_id is not None,
+        "set_affinity": False,
+    }
 
 
 def _decode(name: str, device_id: int | None, hw_decoder_load: float) -> Any:

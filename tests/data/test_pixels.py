@@ -144,11 +144,14 @@ def test_blur_is_a_gaussian(sigma):
 
 
 def test_identities_change_nothing():
-    """A probability that did not fire costs no accuracy: all operations at rest give the very pixels."""
+    """A probability that did not fire costs no accuracy: all operations at rest give the very pixels.
+
+    But for the last digits of float32: the colour twist at rest is a product with a matrix that rounds to identity.
+    """
     picture = noise(40, 40)
     everything = GenericAugmentation(flip_p=1, jitter_p=1, gray_p=1, blur_p=1, solarize_p=1)
     got = crops_of([picture], 40, still_plan([(40, 40)], 40), generic=everything, bends=True, erases=True)
-    assert np.array_equal(got[0], picture)
+    assert np.abs(got[0] - picture).max() < 1e-4
 
 
 def test_solarize_erase_and_mirror_are_exact():
