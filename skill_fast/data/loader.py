@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -42,6 +42,8 @@ class LoaderConfig:
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"
     recipes: str = BY_TYPE
     """``by_type``, or the name or file of the recipe that all products follow."""
+    type_weights: dict[str, float] = field(default_factory=dict)
+    """How often an epoch shows a photograph of a product type, TYPE WEIGHT pairs; types not named once, 0 never."""
     window_shards: int = 16
     """Shards within which an epoch's photographs are shuffled."""
     max_skipped_in_a_row: int = 100
@@ -96,7 +98,8 @@ class Loader:
         self.index, self.views, self.config = index, tuple(views), config or LoaderConfig()
         self.device = torch.device(device)
         products = index.select(split)
-        self.sampler = Sampler(index, products, global_batch, seed, window_shards=self.config.window_shards)
+        order = {"window_shards": self.config.window_shards, "type_weights": self.config.type_weights}
+        self.sampler = Sampler(index, products, global_batch, seed, **order)
         index.files.check_room(self.sampler.largest_window_bytes(), self.config.window_shards)
         self._shares = (rank, world_size, micro_steps)
         self._batch_size = len(self._positions(_Place(0, 0, 0)))

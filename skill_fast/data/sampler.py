@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
 
 import numpy as np
 
 from skill_fast.data.draws import philox
 from skill_fast.data.index import CatalogueIndex
+from skill_fast.data.type_weights import TypeWeights
 from skill_fast.errors import BadUsage
 
 
 class Sampler:
     """Order of an epoch as a pure function of (seed, epoch), worked out one window of shards at a time.
 
-    An epoch shows every photograph of the chosen products once as x'. Shards are shuffled, then the photographs
-    within each window of ``window_shards`` of them: reads stay local and memory bounded.
+    An epoch shows every photograph of the chosen products once as x', or as often as its type's weight says
+    (``type_weights.py``). Shards are shuffled, then the photographs within each window of ``window_shards`` of them:
+    reads stay local and memory bounded.
 
         window k of epoch e = shuffled photographs of shards order_e[k window_shards : (k + 1) window_shards]
         global batch s      = positions [s G, (s + 1) G); the same for every world size
@@ -26,7 +29,14 @@ class Sampler:
     """
 
     def __init__(
-        self, index: CatalogueIndex, products: np.ndarray, global_batch: int, seed: int, *, window_shards: int = 16
+        self,
+        index: CatalogueIndex,
+        products: np.ndarray,
+        global_batch: int,
+        seed: int,
+        *,
+        window_shards: int = 16,
+        type_weights: Mapping[str, float] | None = None,
     ) -> None:
         if global_batch < 1 or window_shards < 1:
             raise BadUsage(f"global_batch {global_batch}, window_shards {window_shards}", allowed="1 or more of each")
@@ -36,13 +46,14 @@ class Sampler:
         if len(products) == 0:
             raise BadUsage(f"no photograph of '{index.folder}' is selected", allowed="at least one")
         self._products = products.astype(np.min_scalar_type(index.products))
-        self._lay_out_shards()
+        self._weights: TypeWeights | None = None
+        self._lay_out_shards(type_weights or {})
         self._window_images = lru_cache(maxsize=4)(self._shuffle_window)
         self._epoch_layout = lru_cache(maxsize=2)(self._shuffle_shards)
 
     @property
     def photographs(self) -> int:
-        """Photographs in an epoch."""
+        """Photographs in an epoch, with the repetitions of weights."""
         return int(self._shard_ends[-1])
 
     @property
@@ -103,7 +114,7 @@ class Sampler:
         """The most that the shards of any window of any epoch can have together."""
         return int(np.sort(self._index.shard_bytes[self._shards])[-self.window_shards :].sum())
 
-    def _lay_out_shards(self) -> None:
+    def _lay_out_shards(self, type_weights: Mapping[str, float]) -> None:
         """Which shards hold selected products, where those lie in ``_products``, and how many photographs before."""
         index = self._index
         # Needles of the type that is searched: else numpy makes a wider copy of it first.
@@ -113,8 +124,14 @@ class Sampler:
         ends = np.append(starts[1:], len(self._products))
         self._shards = np.flatnonzero(ends > starts)
         self._product_starts, self._product_ends = starts[self._shards], ends[self._shards]
-        counts = index.images_per_product.values[self._products]
-        self._shard_ends = np.cumsum(np.add.reduceat(counts, self._product_starts, dtype=np.int64))
+        counts = np.add.reduceat(index.images_per_product.values[self._products], self._product_starts, dtype=np.int64)
+        if type_weights:
+            places = (self._product_starts, self._product_ends)
+            self._weights = TypeWeights(index, self._products, *places, self.seed, type_weights)
+            counts = self._weights.per_shard
+        self._shard_ends = np.cumsum(counts)
+        if self.photographs == 0:
+            raise BadUsage("the weights of all product types in use are 0", allowed="at least one above 0")
 
     def _shards_of(self, epoch: int, window: int) -> list[int]:
         order, _ = self._epoch_layout(epoch)
@@ -132,6 +149,10 @@ class Sampler:
         order, _ = self._epoch_layout(epoch)
         shards = order[window * self.window_shards : (window + 1) * self.window_shards]
         parts = [self._products[self._product_starts[s] : self._product_ends[s]] for s in shards]
-        images = self._index.images_of(np.concatenate(parts))
+        if self._weights is None:
+            images = self._index.images_of(np.concatenate(parts))
+        else:
+            each = zip(shards.tolist(), map(self._index.images_of, parts))
+            images = np.concatenate([self._weights.repeated(epoch, shard, shown) for shard, shown in each])
         keys = philox(self.seed, epoch, f"window/{window}").random_raw(len(images))
         return images[np.argsort(keys, kind="stable")]
