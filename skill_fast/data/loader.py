@@ -98,8 +98,14 @@ class Loader:
         self.index, self.views, self.config = index, tuple(views), config or LoaderConfig()
         self.device = torch.device(device)
         products = index.select(split)
-        order = {"window_shards": self.config.window_shards, "type_weights": self.config.type_weights}
-        self.sampler = Sampler(index, products, global_batch, seed, **order)
+        self.sampler = Sampler(
+            index,
+            products,
+            global_batch,
+            seed,
+            window_shards=self.config.window_shards,
+            type_weights=self.config.type_weights,
+        )
         index.files.check_room(self.sampler.largest_window_bytes(), self.config.window_shards)
         self._shares = (rank, world_size, micro_steps)
         self._batch_size = len(self._positions(_Place(0, 0, 0)))
