@@ -14,6 +14,7 @@ OURS = ("config.yaml", "checkpoints", "metrics.jsonl", "exit.json")
 # Neither the weights nor the batches depend on these, so a run may be resumed with others.
 FREE = ("out", "data", "log_every", "checkpoint_every", "evaluate", "cache")
 FREE_LOADER = (
+    "calibrate",
     "threads",
     "prefetch",
     "hw_decoder_load",

@@ -22,6 +22,7 @@ from typing import Any
 
 from shards.places import absolute
 from skill_fast.config import Command, Config, as_dict, parse, save
+from skill_fast.data.calibration import calibrated
 from skill_fast.data.index import CatalogueIndex, open_index
 from skill_fast.data.loader import Loader
 from skill_fast.demo import demo_shards
@@ -34,7 +35,7 @@ from skill_fast.engine.deepspeed_engine import (
 )
 from skill_fast.engine.loop import Run
 from skill_fast.engine.optimizer import Course
-from skill_fast.engine.ranks import naming_lost_ranks
+from skill_fast.engine.ranks import cores_of_rank, least_of_ranks, naming_lost_ranks
 from skill_fast.engine.teacher import ShardedTeacher
 from skill_fast.errors import exit_with
 from skill_fast.evaluate.suite import measure
@@ -65,7 +66,7 @@ def start(command: Command) -> None:
             run.resume(command.allow_change)
             folder.begin()
             if run.engine.rank == 0:
-                save(folder.path / "config.yaml", config, ds_config)
+                save(folder.path / "config.yaml", replace(config, loader=run.loader.config), ds_config)
                 print(f"preset {command.preset}: {run}\nrun folder {folder.path}")
             with closing(run.sinks(folder.path)) as sinks:
                 run.train(sinks, config.log_every, config.checkpoint_every)
@@ -88,18 +89,18 @@ def build(config: Config, ds_config: dict[str, Any], index: CatalogueIndex, fold
     method.to(device)
     engine = build_engine(method.student, ds_config, betas=(config.optimizer.beta1, config.optimizer.beta2))
     teacher = ShardedTeacher(engine, method.teacher)
-    loader = Loader(
-        index,
-        method.views(),
-        global_batch=engine.global_batch,
-        rank=rank,
-        world_size=world_size,
-        micro_steps=engine.micro_steps,
-        seed=config.seed,
-        config=config.loader,
-        device=device,
-        skipped_path=folder.skipped_path,
-    )
+    share: dict[str, Any] = {
+        "global_batch": engine.global_batch,
+        "rank": rank,
+        "world_size": world_size,
+        "micro_steps": engine.micro_steps,
+        "device": device,
+    }
+    settings = calibrated(index, method.views(), config.loader, agree=least_of_ranks, cores=cores_of_rank(), **share)
+    if rank == 0:
+        print(settings)
+    where: dict[str, Any] = {"seed": config.seed, "skipped_path": folder.skipped_path}
+    loader = Loader(index, method.views(), config=settings.config, **share, **where)
     course = Course(
         config.optimizer,
         total_steps=config.steps or round(config.epochs * loader.steps_per_epoch),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,11 +33,13 @@ __all__ = ["EvaluationLoader", "Loader", "LoaderConfig"]
 class LoaderConfig:
     """How the photographs are read and turned into crops."""
 
-    threads: int = 2
+    calibrate: Literal["auto", "on", "off"] = "auto"
+    """Whether ``train.py`` measures those of the next three that are left open; auto: on a GPU."""
+    threads: int | None = None
     """CPU threads of DALI."""
-    prefetch: int = 2
+    prefetch: int | None = None
     """Batches that are worked on ahead, and as many that wait ready."""
-    hw_decoder_load: float = 0.65
+    hw_decoder_load: float | None = None
     """Share of a batch that the GPU's hardware decoder takes; 0 for pixels that are the same on every GPU."""
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"
     recipes: str = BY_TYPE
@@ -56,11 +58,20 @@ class LoaderConfig:
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:
             raise BadUsage(f"loader dtype {self.dtype!r}", allowed=", ".join(DTYPES))
-        if min(self.threads, self.prefetch, self.window_shards) < 1:
+        if any(number is not None and number < 1 for number in (self.threads, self.prefetch, self.window_shards)):
             raise BadUsage(
                 f"loader threads {self.threads}, prefetch {self.prefetch}, window_shards {self.window_shards}",
                 allowed="1 or more of each",
             )
+
+    def settings(self) -> tuple[int, int, float]:
+        """(threads, prefetch, hw_decoder_load), with plain values for what is left open: 2, 2 and 0.65."""
+        return self.threads or 2, self.prefetch or 2, 0.65 if self.hw_decoder_load is None else self.hw_decoder_load
+
+    def settled(self) -> LoaderConfig:
+        """The same with ``settings`` filled in."""
+        threads, prefetch, hw_decoder_load = self.settings()
+        return replace(self, threads=threads, prefetch=prefetch, hw_decoder_load=hw_decoder_load)
 
 
 @dataclass(frozen=True)
@@ -95,7 +106,7 @@ class Loader:
         device: torch.device | str = "cpu",
         skipped_path: str | Path | None = None,
     ) -> None:
-        self.index, self.views, self.config = index, tuple(views), config or LoaderConfig()
+        self.index, self.views, self.config = index, tuple(views), (config or LoaderConfig()).settled()
         self.device = torch.device(device)
         products = index.select(split)
         self.sampler = Sampler(
@@ -132,7 +143,7 @@ class Loader:
     def __next__(self) -> Batch:
         if self._thread is None:
             start_place = self._next
-            self._thread = Background(lambda put: self._work(start_place, put), self.config.prefetch)
+            self._thread = Background(lambda put: self._work(start_place, put), self.config.settings()[1])
         start = time.perf_counter()
         place, package, crops = self._thread.get()
         if self.device.type == "cuda":
@@ -198,7 +209,8 @@ class Loader:
         shows_second = any(1 in group.photographs for group in self.views)
         pairs = PairSource(self.sampler, self.planner, self.reader, second=shows_second)
         c = self.config
-        options = GraphOptions(self._batch_size, c.threads, c.prefetch, c.hw_decoder_load, c.dtype, c.mean, c.std)
+        threads, depth, hw_decoder_load = c.settings()
+        options = GraphOptions(self._batch_size, threads, depth, hw_decoder_load, c.dtype, c.mean, c.std)
         cropper = Cropper(pairs, self.planner, self.reader, options, self.device)
         flying: deque[_Place] = deque()
         going_on = True

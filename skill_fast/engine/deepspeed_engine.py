@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from skill_fast.engine.ds_config import batch_layout, check_ds_config, load_ds_config, precision_of, stage_of
 from skill_fast.engine.flat_groups import FlatGroup, flatten_masters, zero_groups
 from skill_fast.engine.param_groups import LAST_LAYER, ParamGroup, param_groups
-from skill_fast.engine.ranks import meet
+from skill_fast.engine.ranks import cores_of_rank, meet
 from skill_fast.errors import BadUsage
 
 __all__ = ["Engine", "batch_layout", "build_engine", "check_ds_config", "init_distributed", "leave", "load_ds_config"]
@@ -68,9 +68,8 @@ def init_distributed(timeout_minutes: float = 10.0) -> tuple[int, int, torch.dev
 
 def _share_cores() -> None:
     """Give every rank of this machine its part of the cores; OMP_NUM_THREADS, where set, stays in force."""
-    ranks = int(os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("LOCAL_SIZE") or 1)
     if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // ranks))
+        torch.set_num_threads(cores_of_rank())
 
 
 def leave() -> None:
