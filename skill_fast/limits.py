@@ -70,6 +70,7 @@ def _limits(config: Config) -> Iterator[tuple[str, Any, str]]:
         yield f"loader.{name}".replace("_", "-"), getattr(config.loader, name), COUNT
     yield "loader.hw-decoder-load", config.loader.hw_decoder_load, SHARE
     yield "loader.max-skipped-share", config.loader.max_skipped_share, SHARE
+    yield "loader.stuck-after-s", config.loader.stuck_after_s, ABOVE_0
     yield "loader.std", min(config.loader.std), ABOVE_0
 
 

@@ -21,6 +21,7 @@ FREE_LOADER = (
     "max_skipped_in_a_row",
     "max_skipped_share",
     "skipped_judged_after",
+    "stuck_after_s",
 )
 FREE_DS_CONFIG = ("tensorboard", "wandb", "comet", "csv_monitor", "steps_per_print", "wall_clock_breakdown")
 

@@ -52,6 +52,8 @@ class LoaderConfig:
     max_skipped_share: float = 0.001
     skipped_judged_after: int = 1000
     """Photographs read before the share of skipped ones is judged."""
+    stuck_after_s: float = 600.0
+    """Seconds without a batch after which the run stops with the stacks of all threads: storage that hangs."""
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
 
@@ -143,7 +145,8 @@ class Loader:
     def __next__(self) -> Batch:
         if self._thread is None:
             start_place = self._next
-            self._thread = Background(lambda put: self._work(start_place, put), self.config.settings()[1])
+            _, depth, _ = self.config.settings()
+            self._thread = Background(lambda put: self._work(start_place, put), depth, self.config.stuck_after_s)
         start = time.perf_counter()
         place, package, crops = self._thread.get()
         if self.device.type == "cuda":

@@ -14,6 +14,8 @@ from skill_fast.data.plan import IDENTITY_SIGMA, CropPlan
 from skill_fast.data.views import ViewGroup
 
 WHITE = [255.0, 255.0, 255.0]
+SEARCHED = 32
+"""Photographs that are decoded together in the search for one that can not be."""
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
@@ -257,27 +259,37 @@ def device_id(device: torch.device) -> int | None:
     return device.index if device.index is not None else torch.cuda.current_device()
 
 
-def undecodable(jpegs: Sequence[np.ndarray], *, device_id: int | None, hw_decoder_load: float) -> list[int]:
-    """Places of the photographs that DALI can not decode, found by decoding each one alone.
+def undecodable(
+    jpegs: Sequence[np.ndarray], *, threads: int, device_id: int | None, hw_decoder_load: float
+) -> list[int]:
+    """Places of the photographs that DALI can not decode.
 
-    A failure poisons a pipeline, and its message seldom says which photograph it was (DALI 2.4).
+    A failure makes a pipeline invalid, and its message seldom says which photograph it was (DALI 2.4), so::
+
+        decode SEARCHED photographs together;  where that fails: each half alone, in a new pipeline, down to one
     """
+
+    def decoder() -> PixelGraph:
+        pipeline = _pipeline(SEARCHED, threads, 1, device_id)
+        with pipeline:
+            pipeline.set_outputs(_decode("jpeg/0", device_id, hw_decoder_load))
+        return PixelGraph(pipeline, 1)
+
     bad: list[int] = []
-    graph: PixelGraph | None = None
-    for place, jpeg in enumerate(jpegs):
-        if graph is None:
-            pipeline = _pipeline(1, 1, 1, device_id)
-            with pipeline:
-                pipeline.set_outputs(_decode("jpeg/0", device_id, hw_decoder_load))
-            graph = PixelGraph(pipeline, 1)
+    graph = decoder()
+    todo = [list(range(len(jpegs)))[start : start + SEARCHED] for start in range(0, len(jpegs), SEARCHED)]
+    while todo:
+        places = todo.pop()
         try:
-            graph.submit({"jpeg/0": [jpeg]})
+            graph.submit({"jpeg/0": [jpegs[place] for place in places]})
             graph.collect()
             graph.release()
         except RuntimeError:
-            bad.append(place)
-            graph = None
-    return bad
+            graph = decoder()
+            half = len(places) // 2
+            todo += [places[:half], places[half:]] if half else []
+            bad += [] if half else places
+    return sorted(bad)
 
 
 def _pipeline(batch_size: int, threads: int, depth: int, device_id: int | None) -> Pipeline:
