@@ -35,6 +35,7 @@ from skill_fast.engine.deepspeed_engine import (
 )
 from skill_fast.engine.loop import Run
 from skill_fast.engine.optimizer import Course
+from skill_fast.engine.param_groups import param_groups
 from skill_fast.engine.ranks import cores_of_rank, least_of_ranks, naming_lost_ranks
 from skill_fast.engine.teacher import ShardedTeacher
 from skill_fast.errors import exit_with
@@ -84,10 +85,13 @@ def start(command: Command) -> None:
 
 def build(config: Config, ds_config: dict[str, Any], index: CatalogueIndex, folder: RunFolder) -> Run:
     """Everything a run is made of, on this rank."""
-    method = METHODS[config.method](config.skill, config.backbone, config.head, config.views, seed=config.seed)
+    section = getattr(config, config.method)
+    method = METHODS[config.method](section, config.backbone, config.head, config.views, seed=config.seed)
     rank, world_size, device = init_distributed()
     method.to(device)
-    engine = build_engine(method.student, ds_config, betas=(config.optimizer.beta1, config.optimizer.beta2))
+    groups = param_groups(method.student, constant_lr=method.constant_lr)
+    betas = (config.optimizer.beta1, config.optimizer.beta2)
+    engine = build_engine(method.student, ds_config, groups, betas, lars=config.optimizer.name == "lars")
     teacher = ShardedTeacher(engine, method.teacher)
     share: dict[str, Any] = {
         "global_batch": engine.global_batch,
@@ -100,9 +104,9 @@ def build(config: Config, ds_config: dict[str, Any], index: CatalogueIndex, fold
     if rank == 0:
         print(settings)
     where: dict[str, Any] = {"seed": config.seed, "skipped_path": folder.skipped_path}
-    loader = Loader(index, method.views(), config=settings.config, **share, **where)
+    loader = Loader(index, method.views(), batches=method.batches(), config=settings.config, **share, **where)
     course = Course(
-        config.optimizer,
+        config.optimizer if method.has_teacher else config.optimizer.without_average(),
         total_steps=config.steps or round(config.epochs * loader.steps_per_epoch),
         steps_per_epoch=loader.steps_per_epoch,
         global_batch=engine.global_batch,

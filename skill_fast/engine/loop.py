@@ -130,14 +130,14 @@ class Run:
     def _one_step(self, batches: Iterator[Batch], values: StepValues, clock: Clock) -> dict[str, Tensor]:
         """One optimizer step; returns device tensors to log, means over this rank's micro-batches."""
         engine, method = self.engine, self.method
-        engine.set_schedules(values.lr, values.weight_decay, values.last_layer_frozen)
+        engine.set_schedules(values.lr, values.weight_decay, values.last_layer_frozen, values.peak_lr)
         logged: dict[str, Tensor] = {}
         for micro_step in range(engine.micro_steps):
             batch = next(batches)
             clock.add("data_wait", batch.wait_ms)
             crops = {name: crop.to(engine.dtype) for name, crop in batch.crops.items()}
             self.teacher.wait()
-            loss, tensors = method.loss(engine, crops, values.teacher_temp)
+            loss, tensors = method.loss(engine, crops, values.teacher_temp, batch.labels)
             if micro_step == engine.micro_steps - 1:
                 method.reduce()
             engine.backward(loss)

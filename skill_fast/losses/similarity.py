@@ -14,5 +14,5 @@ def negative_cosine(predictions: Float[Tensor, "batch dim"], targets: Float[Tens
 
 
 def byol_distance(predictions: Float[Tensor, "batch dim"], targets: Float[Tensor, "batch dim"]) -> Float[Tensor, ""]:
-    """``mean of |p / |p| - z / |z||^2 = 2 - 2 cos(p, z)``, no gradient in z. Source: BYOL (Grill et al. 2020), eq. 2."""
+    """``mean of |p / |p| - z / |z||^2 = 2 - 2 cos(p, z)``, no gradient in z. Source: BYOL (Grill et al.), eq. 2."""
     return 2 + 2 * negative_cosine(predictions, targets)
