@@ -56,6 +56,10 @@ class Config:
     """Steps between lines of metrics.jsonl."""
     checkpoint_every: int = 500
     """Steps between checkpoints; the last step always writes one."""
+    watch_every: int = 0
+    """Steps between looks at held-out products (rank, spread, recall: docs/methods.md), at the next logged step; 0: never."""
+    watch_products: int = 256
+    """Held-out products that are looked at, two photographs of each."""
     evaluate: bool = True
     """Measure the encoder and its controls at the end."""
     skill: SkillConfig = field(default_factory=SkillConfig)

@@ -42,6 +42,8 @@ def _limits(config: Config) -> Iterator[tuple[str, Any, str]]:
     for name in ("epochs", "log_every", "checkpoint_every"):
         yield name.replace("_", "-"), getattr(config, name), ABOVE_0
     yield "steps", config.steps, NOT_BELOW_0
+    yield "watch-every", config.watch_every, NOT_BELOW_0
+    yield "watch-products", config.watch_products, COUNT
     yield "seed", config.seed, NOT_BELOW_0
     yield "cache.gib", config.cache.gib, ABOVE_0
     yield "demo.designs", config.demo.designs, COUNT

@@ -30,6 +30,7 @@ def demo() -> Config:
     """A small encoder of drawn products: minutes on two CPU cores. What was tried is in docs/LOG.md."""
     return Config(
         steps=2600,
+        watch_every=100,
         loader=LoaderConfig(recipes="drawn"),
         checkpoint_every=1300,
         views=ViewsConfig(

@@ -14,7 +14,7 @@ if sys.path and Path(sys.path[0] or ".").resolve() == Path(__file__).resolve().p
     del sys.path[0]  # started as a file: names such as `data` and `models` must not hide other packages' modules
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
@@ -40,8 +40,9 @@ from skill_fast.engine.ranks import cores_of_rank, least_of_ranks, naming_lost_r
 from skill_fast.engine.teacher import ShardedTeacher
 from skill_fast.errors import exit_with
 from skill_fast.evaluate.suite import measure
+from skill_fast.evaluate.watch import HeldOutWatch
 from skill_fast.methods import METHODS
-from skill_fast.models.encoder import describe, save_teacher
+from skill_fast.models.encoder import describe, resize_of, save_teacher
 from skill_fast.presets import PRESETS
 from skill_fast.run_folder import RunFolder, what_must_not_change
 
@@ -120,7 +121,23 @@ def build(config: Config, ds_config: dict[str, Any], index: CatalogueIndex, fold
     def export(step: int) -> None:
         save_teacher(folder.path, teacher.full_state(), about(step=step))
 
-    return Run(engine, teacher, method, loader, course, checkpointer, export)
+    watch = _watch(config, index, teacher) if config.watch_every and rank == 0 else None
+    return Run(engine, teacher, method, loader, course, checkpointer, export, watch)
+
+
+def _watch(config: Config, index: CatalogueIndex, teacher: ShardedTeacher) -> Callable[[int], Mapping[str, float]]:
+    """Figures of the teacher's backbone on held-out products, at the first logged step of every ``watch_every``."""
+    side = config.backbone.image_size
+    pixels: dict[str, Any] = {"resize": resize_of(side), "crop": side}
+    pixels |= {"mean": config.loader.mean, "std": config.loader.std}
+    held_out = HeldOutWatch(index, products=config.watch_products, device=teacher.engine.device, **pixels)
+
+    def figures(step: int) -> Mapping[str, float]:
+        if step % config.watch_every >= config.log_every:
+            return {}
+        return held_out.figures(teacher.module.backbone, teacher.engine.dtype)  # type: ignore[arg-type]
+
+    return figures
 
 
 if __name__ == "__main__":

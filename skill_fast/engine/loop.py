@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import gc
 import signal
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,6 +27,7 @@ from skill_fast.errors import NotFinite, Preempted
 from skill_fast.kernels import describe
 from skill_fast.methods import Method
 from skill_fast.telemetry.clock import Clock
+from skill_fast.telemetry.collapse import verdict
 from skill_fast.telemetry.sinks import Sinks
 
 NOT_FINITE_IN_A_ROW = 3
@@ -43,9 +46,12 @@ class Run:
     checkpointer: Checkpointer
     export: Callable[[int], None]
     """Called with the step at every checkpoint, on all ranks: writes the encoder."""
+    watch: Callable[[int], Mapping[str, float]] | None = None
+    """Called with the step at every logged step, on all ranks: figures to log beside the others, often none."""
     step: int = 0
     """Optimizer steps done, those that were skipped for non-finite gradients included."""
     not_finite_in_a_row: int = field(default=0, init=False)
+    _warned: bool = field(default=False, init=False)
 
     def __enter__(self) -> Run:
         return self
@@ -115,7 +121,12 @@ class Run:
                 at_end = self.step == self.course.total_steps
                 log = self.step % log_every == 0 or at_end
                 if log:
-                    sinks.log(self.step, values, self._mean_over_ranks(tensors), clock)
+                    logged: dict[str, Tensor | float] = {**self._mean_over_ranks(tensors)}
+                    if self.watch is not None:
+                        self.teacher.wait()
+                        logged |= self.watch(self.step)
+                    row = sinks.log(self.step, values, logged, clock)
+                    self._warn(row)
                 # Ranks get a signal at different moments: they agree, where they meet anyway.
                 stop = (log or self.engine.world_size == 1) and self._any_rank(asked)
                 if at_end or stop or self.step % checkpoint_every == 0:
@@ -150,6 +161,15 @@ class Run:
         method.commit(applied)
         self._count(applied)
         return logged | {"grad_norm": engine.grad_norm}
+
+    def _warn(self, row: Mapping[str, Any]) -> None:
+        """Say it in words when outputs collapse, on rank 0, at most once until they recover."""
+        seen = {name.removeprefix("watch/"): value for name, value in row.items() if value is not None}
+        center = self.method.state_dict().get("center")
+        wrong = verdict(seen if center is None else seen | {"prototypes": center.numel()})
+        if wrong and not self._warned and self.engine.rank == 0:
+            print(f"step {self.step}: {wrong}", file=sys.stderr)
+        self._warned = bool(wrong)
 
     def _mean_over_ranks(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         if self.engine.world_size == 1:

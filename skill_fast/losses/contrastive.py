@@ -57,5 +57,5 @@ def info_nce(
     """
     queries, keys = unit(queries), unit(keys).detach()
     positive = (queries * keys).sum(-1, keepdim=True)
-    logits = torch.cat([positive, queries @ unit(negatives).T], dim=1) / temperature
+    logits = torch.cat([positive, queries @ unit(negatives).to(queries.dtype).T], dim=1) / temperature
     return F.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.int64, device=logits.device))

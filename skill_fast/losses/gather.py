@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Shaped
 from torch import Tensor
 from torch import distributed as dist
 
@@ -29,8 +29,8 @@ def spread() -> bool:
     return dist.is_initialized() and dist.get_world_size() > 1
 
 
-def gathered(rows: Float[Tensor, "rows dim"]) -> Float[Tensor, "all_rows dim"]:
-    """The rows of rank 0, then those of rank 1 ..., [world x rows, dim]; the rows themselves with one rank.
+def gathered(rows: Shaped[Tensor, rows * shape]) -> Shaped[Tensor, all_rows * shape]:
+    """The rows of rank 0, then those of rank 1 ..., [world x rows, ...]; the rows themselves with one rank.
 
     Every rank must have as many. The gradient of a row is the sum of what all ranks' losses say of it, so averaging
     over the ranks (as data parallelism does) gives the gradient of the mean of their losses, exactly.

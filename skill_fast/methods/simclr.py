@@ -73,7 +73,7 @@ class Simclr:
         labels: Mapping[str, Tensor] | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """crops: "global" [2, batch, 3, H, W]."""
-        first, second = student(global_crops(crops)).float()
+        first, second = student(global_crops(crops))
         loss = nt_xent(
             first,
             second,

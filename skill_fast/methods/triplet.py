@@ -75,7 +75,7 @@ class Triplet:
         without labels: the loader must make batches of groups."""
         if not labels:
             raise ValueError("the triplet loss needs labels: make the loader with batches=method.batches()")
-        rows = gathered(student(crops["global"])[0].float())
+        rows = gathered(student(crops["global"])[0])
         group, color, kind = (gathered(labels[name]) for name in ("group", "color", "type"))
         same = group[:, None] == group
         triplets = triplet_loss(

@@ -31,7 +31,7 @@ class RankBatchNorm(nn.modules.batchnorm._BatchNorm):
         n, s = rows and their sum over ranks;  mean = s / n;  var = sum over ranks of (x - mean)^2 / n
         y = (x - mean) / sqrt(var + eps) * weight + bias
 
-    Computed in float32. The definition of torch.nn.SyncBatchNorm, which takes GPU tensors only.
+    Computed in float32 (float64 stays). The definition of torch.nn.SyncBatchNorm, which takes GPU tensors only.
     """
 
     def _check_input_dim(self, input: Tensor) -> None:
@@ -42,7 +42,7 @@ class RankBatchNorm(nn.modules.batchnorm._BatchNorm):
         self._check_input_dim(input)
         if not self.training:
             return super().forward(input)
-        x = input.float()
+        x = input if input.dtype == torch.float64 else input.float()
         dims = [d for d in range(x.dim()) if d != 1]
         shape = [1, -1] + [1] * (x.dim() - 2)
         own = x.new_full((1,), x.numel() // x.shape[1])
@@ -54,7 +54,7 @@ class RankBatchNorm(nn.modules.batchnorm._BatchNorm):
         self._keep(mean.detach(), variance.detach(), count)
         y = centered * torch.rsqrt(variance + self.eps).view(shape)
         if self.affine:
-            y = y * self.weight.float().view(shape) + self.bias.float().view(shape)
+            y = y * self.weight.to(y.dtype).view(shape) + self.bias.to(y.dtype).view(shape)
         return y.to(input.dtype)
 
     @torch.no_grad()
