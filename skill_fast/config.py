@@ -52,12 +52,14 @@ class Config:
     """Length of the run in optimizer steps; 0 leaves it to epochs."""
     seed: int = 0
     method: MethodName = "skill"
+    init_from: str = ""
+    """Weights the backbone starts from: a safetensors or torch file of timm's or DINO's layout; empty: drawn."""
     log_every: int = 10
     """Steps between lines of metrics.jsonl."""
     checkpoint_every: int = 500
     """Steps between checkpoints; the last step always writes one."""
     watch_every: int = 0
-    """Steps between looks at held-out products (rank, spread, recall: docs/methods.md), at the next logged step; 0: never."""
+    """Steps between looks at held-out products (docs/methods.md), at the next logged step; 0: never."""
     watch_products: int = 256
     """Held-out products that are looked at, two photographs of each."""
     evaluate: bool = True

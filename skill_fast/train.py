@@ -43,6 +43,7 @@ from skill_fast.evaluate.suite import measure
 from skill_fast.evaluate.watch import HeldOutWatch
 from skill_fast.methods import METHODS
 from skill_fast.models.encoder import describe, resize_of, save_teacher
+from skill_fast.models.weights import load_backbone
 from skill_fast.presets import PRESETS
 from skill_fast.run_folder import RunFolder, what_must_not_change
 
@@ -88,6 +89,9 @@ def build(config: Config, ds_config: dict[str, Any], index: CatalogueIndex, fold
     """Everything a run is made of, on this rank."""
     section = getattr(config, config.method)
     method = METHODS[config.method](section, config.backbone, config.head, config.views, seed=config.seed)
+    if config.init_from:
+        for network in (method.student, method.teacher):
+            load_backbone(network.backbone, config.init_from)  # type: ignore[arg-type]
     rank, world_size, device = init_distributed()
     method.to(device)
     groups = param_groups(method.student, constant_lr=method.constant_lr)

@@ -10,8 +10,9 @@ from typing import Any, Literal, cast
 import timm
 import torch
 from timm.layers import convert_sync_batchnorm
+from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
+from torch import Tensor, nn
 from torch import distributed as dist
-from torch import nn
 
 from skill_fast.errors import BadUsage
 from skill_fast.models.batch_norm import over_ranks_on_cpu
@@ -96,6 +97,13 @@ def _check_cnn(config: BackboneConfig) -> None:
             allowed="patch_size, embed_dim, depth, num_heads and init with vision transformers only",
             change=f"leave --backbone.{given[0].replace('_', '-')} out",
         )
+
+
+def fitted_weights(weights: Mapping[str, Tensor], backbone: nn.Module) -> dict[str, Tensor]:
+    """A vision transformer's weights with positions and patches interpolated to the backbone's; a CNN's as are."""
+    if not isinstance(backbone, VisionTransformer) or "pos_embed" not in weights:
+        return dict(weights)
+    return checkpoint_filter_fn(dict(weights), backbone)
 
 
 def fan_in_init(module: nn.Module) -> None:
