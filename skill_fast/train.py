@@ -87,7 +87,7 @@ def start(command: Command) -> None:
 
 def build(config: Config, ds_config: dict[str, Any], index: CatalogueIndex, folder: RunFolder) -> Run:
     """Everything a run is made of, on this rank."""
-    section = getattr(config, config.method)
+    section = getattr(config, config.method, None)
     method = METHODS[config.method](section, config.backbone, config.head, config.views, seed=config.seed)
     if config.init_from:
         for network in (method.student, method.teacher):
