@@ -5,6 +5,7 @@ Started by tests/methods/test_runs.py with the data set, a folder and the ds_con
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -18,6 +19,8 @@ def train(name: str, data: str, out: Path, ds_config: str) -> None:
     options = ["--preset", f"{name}_demo", "--ds_config", ds_config, "--data", data, "--out", str(out)]
     sizes = ["--steps", "60", "--log-every", "10", "--checkpoint-every", "40", "--watch-every", "30"]
     sizes += ["--mocov2.queue", "64", "--pbcnet.queue", "64", "--watch-products", "16"]
+    for mark in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):  # of the run before: each one starts as a world of its own
+        os.environ.pop(mark, None)
     code = main([*options, *TINY, *sizes])
     assert code == 0, f"{name}: exit code {code}"
 
