@@ -58,8 +58,7 @@ class ShardedTeacher:
             if self.engine.world_size > 1:
                 work = dist.all_gather_into_tensor(flat, flat[group.shard], async_op=True)
                 self._pending.append(cast(dist.Work, work))
-        for mine, students in self._buffers:
-            mine.copy_(students)
+        self._copy_buffers()
 
     def wait(self) -> None:
         """Wait until every rank's part has arrived: before the teacher's forward."""
@@ -81,6 +80,7 @@ class ShardedTeacher:
             )
         for name, shard in self.state_dict().items():
             shard.copy_(state[name])
+        self._copy_buffers()  # the student's were loaded before
         self._spread()
 
     def full_state(self) -> dict[str, Tensor]:
@@ -134,6 +134,10 @@ class ShardedTeacher:
         for name, buffer in self.module.named_buffers():
             buffer.data = students[name].detach().clone()
         self._buffers = [(buffer, students[name]) for name, buffer in self.module.named_buffers()]
+
+    def _copy_buffers(self) -> None:
+        for mine, students in self._buffers:
+            mine.copy_(students)
 
     def _average(self, student: Tensor, shard: Tensor, out: Tensor, momentum: float | Tensor) -> None:
         if shard.device == out.device:

@@ -62,11 +62,23 @@ METHODS["whitened"] = Whitened
 # end of the method
 
 
-def main(data: str, out: str, ds_config: str) -> None:
+class Dead(Whitened):
+    """The same with weights of 0, which have no gradient: an encoder that gives 0 whatever it sees."""
+
+    def __init__(self, *arguments, **named):
+        super().__init__(*arguments, **named)
+        for network in (self.student, self.teacher):
+            for weight in network.parameters():
+                torch.nn.init.zeros_(weight)
+
+
+def main(data: str, out: str, ds_config: str, dead: str = "") -> None:
+    if dead:
+        METHODS["whitened"] = Dead
     demo = PRESETS["demo"]
     backbone = replace(demo.backbone, image_size=32, embed_dim=24, depth=1, num_heads=2)
     config = replace(demo, method="whitened", data=data, out=out, steps=30, backbone=backbone, evaluate=False)
-    config = replace(config, log_every=10, watch_every=30, watch_products=16)
+    config = replace(config, log_every=10, watch_every=10, watch_products=16)
     train.start(Command(config, "whitened", Path(ds_config), fresh=False, allow_change=False))
 
 
