@@ -20,6 +20,8 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import numpy as np
+
 from shards.places import absolute
 from skill_fast.config import Command, Config, as_dict, parse, save
 from skill_fast.data.calibration import calibrated
@@ -34,6 +36,7 @@ from skill_fast.engine.deepspeed_engine import (
     load_ds_config,
 )
 from skill_fast.engine.loop import Run
+from skill_fast.engine.not_finite import NotFiniteSteps
 from skill_fast.engine.optimizer import Course
 from skill_fast.engine.ranks import cores_of_rank, least_of_ranks, naming_lost_ranks
 from skill_fast.engine.teacher import ShardedTeacher
@@ -116,7 +119,11 @@ def build(config: Config, ds_config: dict[str, Any], index: CatalogueIndex, fold
     def export(step: int) -> None:
         save_teacher(folder.path, teacher.full_state(), about(step=step))
 
-    return Run(engine, teacher, method, loader, course, checkpointer, export)
+    def ids_of(products: np.ndarray) -> list[str]:
+        return index.column("product_id")[products].tolist()
+
+    not_finite = NotFiniteSteps(folder.not_finite_path, ids_of, judged=engine.precision != "fp16")
+    return Run(engine, teacher, method, loader, course, checkpointer, export, not_finite)
 
 
 if __name__ == "__main__":

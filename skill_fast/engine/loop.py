@@ -6,10 +6,11 @@ import gc
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch import distributed as dist
@@ -19,15 +20,15 @@ from skill_fast.data.loader import Loader
 from skill_fast.engine.checkpoint import Checkpointer
 from skill_fast.engine.cpu_precision import warning
 from skill_fast.engine.deepspeed_engine import Engine
+from skill_fast.engine.not_finite import NotFiniteSteps
 from skill_fast.engine.optimizer import Course, StepValues
 from skill_fast.engine.teacher import ShardedTeacher
-from skill_fast.errors import NotFinite, Preempted
+from skill_fast.errors import Preempted
 from skill_fast.kernels import describe
 from skill_fast.methods import Method
 from skill_fast.telemetry.clock import Clock
 from skill_fast.telemetry.sinks import Sinks
 
-NOT_FINITE_IN_A_ROW = 3
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 
 
@@ -43,9 +44,9 @@ class Run:
     checkpointer: Checkpointer
     export: Callable[[int], None]
     """Called with the step at every checkpoint, on all ranks: writes the encoder."""
+    not_finite: NotFiniteSteps
     step: int = 0
     """Optimizer steps done, those that were skipped for non-finite gradients included."""
-    not_finite_in_a_row: int = field(default=0, init=False)
 
     def __enter__(self) -> Run:
         return self
@@ -78,7 +79,7 @@ class Run:
         state = self.checkpointer.resume(allow_change)
         if state is not None:
             self.step = state["step"]
-            self.not_finite_in_a_row = state["not_finite_in_a_row"]
+            self.not_finite.steps = list(state["not_finite_steps"])
             self.loader.load_state_dict(state["loader"])
             self.method.load_state_dict(state["method"])
 
@@ -86,7 +87,7 @@ class Run:
         """Write a checkpoint of this moment, and the encoder beside it."""
         state = {
             "step": self.step,
-            "not_finite_in_a_row": self.not_finite_in_a_row,
+            "not_finite_steps": self.not_finite.steps,
             "loader": self.loader.state_dict(),
             "method": self.method.state_dict(),
         }
@@ -100,10 +101,11 @@ class Run:
 
             for each step: for each micro-batch: loss = method.loss(student, crops); backward
                            engine.step()
-                           if it was applied: teacher <- EMA(student), center <- EMA(teacher's logits)
+                           where it was applied: teacher <- EMA(student), center <- EMA(teacher's logits)
 
-        Raises Preempted after SIGTERM or SIGUSR1, with a checkpoint written; NotFinite after three steps in a row whose
-        gradients were not finite, with the last checkpoint kept.
+        The host runs ahead of the device; it waits for it when a step is logged or saved. Raises Preempted after
+        SIGTERM or SIGUSR1, with a checkpoint written; NotFinite where ``NotFiniteSteps`` says so, with the last
+        checkpoint kept.
         """
         batches, clock = iter(self.loader), Clock()
         with _collected_by_hand(), _asked_to_stop() as asked:
@@ -114,11 +116,16 @@ class Run:
                 self.step += 1
                 at_end = self.step == self.course.total_steps
                 log = self.step % log_every == 0 or at_end
+                save = at_end or self.step % checkpoint_every == 0
+                if log or save:
+                    clock.sync("not finite", self.not_finite.look)
                 if log:
-                    sinks.log(self.step, values, self._mean_over_ranks(tensors), clock)
+                    with clock.phase("sync:metrics"):
+                        sinks.log(self.step, values, self._mean_over_ranks(tensors), clock)
                 # Ranks get a signal at different moments: they agree, where they meet anyway.
                 stop = (log or self.engine.world_size == 1) and self._any_rank(asked)
-                if at_end or stop or self.step % checkpoint_every == 0:
+                if save or stop:
+                    self.not_finite.look()
                     self.save()
                     gc.collect()
                 if stop and not at_end:
@@ -132,9 +139,11 @@ class Run:
         engine, method = self.engine, self.method
         engine.set_schedules(values.lr, values.weight_decay, values.last_layer_frozen)
         logged: dict[str, Tensor] = {}
+        products = []
         for micro_step in range(engine.micro_steps):
             batch = next(batches)
             clock.add("data_wait", batch.wait_ms)
+            products.append(batch.products)
             crops = {name: crop.to(engine.dtype) for name, crop in batch.crops.items()}
             self.teacher.wait()
             loss, tensors = method.loss(engine, crops, values.teacher_temp)
@@ -144,11 +153,10 @@ class Run:
             engine.step()
             for name, tensor in tensors.items():
                 logged[name] = logged.get(name, 0) + tensor / engine.micro_steps
-        applied = engine.step_was_applied()
-        if applied:
-            self.teacher.update(values.ema_momentum)
-        method.commit(applied)
-        self._count(applied)
+        finite = engine.finite
+        self.teacher.update(values.ema_momentum, finite)
+        method.commit(finite)
+        self.not_finite.note(self.step + 1, finite, np.concatenate(products))
         return logged | {"grad_norm": engine.grad_norm}
 
     def _mean_over_ranks(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -157,16 +165,6 @@ class Run:
         stacked = torch.stack([tensor.float() for tensor in tensors.values()])
         dist.all_reduce(stacked)
         return dict(zip(tensors, stacked / self.engine.world_size))
-
-    def _count(self, applied: bool) -> None:
-        self.not_finite_in_a_row = 0 if applied else self.not_finite_in_a_row + 1
-        # fp16 finds its loss scale by steps that overflow; DeepSpeed ends a run whose scale is at its floor.
-        if self.not_finite_in_a_row >= NOT_FINITE_IN_A_ROW and self.engine.precision != "fp16":
-            raise NotFinite(
-                f"the gradients of {self.not_finite_in_a_row} steps up to step {self.step + 1} are not finite",
-                allowed=f"fewer than {NOT_FINITE_IN_A_ROW} in a row",
-                change="a lower --optimizer.lr, or look at the photographs; checkpoints already written are kept",
-            )
 
     def _any_rank(self, asked: list[int]) -> bool:
         if self.engine.world_size == 1:
