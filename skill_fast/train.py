@@ -42,8 +42,10 @@ from skill_fast.engine.ranks import cores_of_rank, least_of_ranks, naming_lost_r
 from skill_fast.engine.teacher import ShardedTeacher
 from skill_fast.errors import exit_with
 from skill_fast.evaluate.suite import measure
+from skill_fast.kernels import choose
 from skill_fast.methods import METHODS
 from skill_fast.models.encoder import describe, save_teacher
+from skill_fast.models.speed import prepare
 from skill_fast.presets import PRESETS
 from skill_fast.run_folder import RunFolder, what_must_not_change
 
@@ -87,11 +89,13 @@ def start(command: Command) -> None:
 
 def build(config: Config, ds_config: dict[str, Any], index: CatalogueIndex, folder: RunFolder) -> Run:
     """Everything a run is made of, on this rank."""
+    choose(config.speed.kernels)
     method = METHODS[config.method](config.skill, config.backbone, config.head, config.views, seed=config.seed)
     rank, world_size, device = init_distributed()
     method.to(device)
     engine = build_engine(method.student, ds_config, betas=(config.optimizer.beta1, config.optimizer.beta2))
     teacher = ShardedTeacher(engine, method.teacher)
+    prepare(method.student, method.teacher, config.speed, device)
     share: dict[str, Any] = {
         "global_batch": engine.global_batch,
         "rank": rank,

@@ -26,6 +26,7 @@ from skill_fast.engine.teacher import ShardedTeacher
 from skill_fast.errors import Preempted
 from skill_fast.kernels import describe
 from skill_fast.methods import Method
+from skill_fast.models.speed import attention_backend
 from skill_fast.telemetry.clock import Clock
 from skill_fast.telemetry.sinks import Sinks
 
@@ -61,8 +62,17 @@ class Run:
             f"{loader.sampler.photographs:,} photographs, {loader.steps_per_epoch} steps an epoch; "
             f"steps {self.step} to {course.total_steps} of {engine.global_batch} products\n"
             f"{engine.world_size} x {engine.device.type}, {engine.precision}, ZeRO {engine.stage}, "
-            f"{describe(engine.device)}, gradient clipping by global norm" + (f"\n{slow}" if slow else "")
+            f"{describe(engine.device)}, {self._attention()}, gradient clipping by global norm"
+            + (f"\n{slow}" if slow else "")
         )
+
+    def _attention(self) -> str:
+        backbone, engine = self.method.student.backbone, self.engine
+        chosen = [
+            f"{attention_backend(backbone, engine.device, engine.dtype, g.size)} at {g.size}"
+            for g in self.method.views()
+        ]
+        return f"attention: {', '.join(chosen)}"
 
     def sinks(self, run_folder: Path) -> Sinks:
         """Where this run's numbers go; ranks other than 0 write nothing."""
