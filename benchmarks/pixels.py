@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from skill_fast.data.pipeline import crop_graph, crop_inputs, to_torch
+from skill_fast.data.dali import to_torch
+from skill_fast.data.pipeline import crop_graph, crop_inputs
 from skill_fast.data.plan import IDENTITY_SIGMA, SOLARIZE_NEVER, CropPlan
 from skill_fast.data.views import GenericAugmentation, ViewGroup
 

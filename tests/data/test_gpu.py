@@ -11,8 +11,9 @@ import torch
 
 from benchmarks.parity import BLUR, COLORS
 from benchmarks.pixels import PLAIN, crops_of, still_plan
+from skill_fast.data.dali import device_id, to_torch
 from skill_fast.data.loader import EvaluationLoader, Loader, LoaderConfig
-from skill_fast.data.pipeline import crop_graph, crop_inputs, device_id, to_torch
+from skill_fast.data.pipeline import crop_graph, crop_inputs
 from skill_fast.data.views import ViewGroup
 from tests.data.conftest import drawn, jpeg
 
