@@ -32,6 +32,7 @@ from skill_fast.methods.simsiam import SimsiamConfig
 from skill_fast.methods.skill import SkillConfig
 from skill_fast.methods.triplet import TripletConfig
 from skill_fast.models.heads import HeadConfig
+from skill_fast.models.speed import SpeedConfig
 from skill_fast.models.vit import BackboneConfig
 from skill_fast.telemetry.provenance import provenance
 
@@ -76,6 +77,7 @@ class Config:
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
     head: HeadConfig = field(default_factory=HeadConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    speed: SpeedConfig = field(default_factory=SpeedConfig)
     loader: LoaderConfig = field(default_factory=LoaderConfig)
     cache: CacheConfig = field(default_factory=CacheConfig)
     demo: DemoConfig = field(default_factory=DemoConfig)

@@ -39,6 +39,11 @@ class RunFolder:
         """Photographs that this rank had to substitute, one JSON object a line."""
         return self.path / ("skipped.jsonl" if self.rank == 0 else f"skipped.rank-{self.rank}.jsonl")
 
+    @property
+    def not_finite_path(self) -> Path:
+        """Steps that this rank skipped for non-finite gradients, and their products, one JSON object a line."""
+        return self.path / ("not_finite.jsonl" if self.rank == 0 else f"not_finite.rank-{self.rank}.jsonl")
+
     def check(self) -> None:
         """Raise BadUsage when the folder holds something that is no run; nothing is written yet."""
         held = sorted(entry.name for entry in self.path.iterdir()) if self.path.is_dir() else []

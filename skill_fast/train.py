@@ -20,6 +20,8 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import numpy as np
+
 from shards.places import absolute
 from skill_fast.config import Command, Config, as_dict, parse, save
 from skill_fast.data.calibration import calibrated
@@ -34,6 +36,7 @@ from skill_fast.engine.deepspeed_engine import (
     load_ds_config,
 )
 from skill_fast.engine.loop import Run
+from skill_fast.engine.not_finite import NotFiniteSteps
 from skill_fast.engine.optimizer import Course
 from skill_fast.engine.param_groups import param_groups
 from skill_fast.engine.ranks import cores_of_rank, least_of_ranks, naming_lost_ranks
@@ -41,8 +44,10 @@ from skill_fast.engine.teacher import ShardedTeacher
 from skill_fast.errors import exit_with
 from skill_fast.evaluate.suite import measure
 from skill_fast.evaluate.watch import HeldOutWatch
+from skill_fast.kernels import choose
 from skill_fast.methods import METHODS
 from skill_fast.models.encoder import describe, resize_of, save_teacher
+from skill_fast.models.speed import prepare
 from skill_fast.models.weights import load_backbone
 from skill_fast.presets import PRESETS
 from skill_fast.run_folder import RunFolder, what_must_not_change
@@ -87,6 +92,7 @@ def start(command: Command) -> None:
 
 def build(config: Config, ds_config: dict[str, Any], index: CatalogueIndex, folder: RunFolder) -> Run:
     """Everything a run is made of, on this rank."""
+    choose(config.speed.kernels)
     section = getattr(config, config.method, None)
     method = METHODS[config.method](section, config.backbone, config.head, config.views, seed=config.seed)
     if config.init_from:
@@ -98,6 +104,7 @@ def build(config: Config, ds_config: dict[str, Any], index: CatalogueIndex, fold
     betas = (config.optimizer.beta1, config.optimizer.beta2)
     engine = build_engine(method.student, ds_config, groups, betas, lars=config.optimizer.name == "lars")
     teacher = ShardedTeacher(engine, method.teacher)
+    prepare(method.student, method.teacher, config.speed, device)
     share: dict[str, Any] = {
         "global_batch": engine.global_batch,
         "rank": rank,
@@ -125,8 +132,12 @@ def build(config: Config, ds_config: dict[str, Any], index: CatalogueIndex, fold
     def export(step: int) -> None:
         save_teacher(folder.path, teacher.full_state(), about(step=step))
 
+    def ids_of(products: np.ndarray) -> list[str]:
+        return index.column("product_id")[products].tolist()
+
+    not_finite = NotFiniteSteps(folder.not_finite_path, ids_of, judged=engine.precision != "fp16")
     watch = _watch(config, index, teacher) if config.watch_every and rank == 0 else None
-    return Run(engine, teacher, method, loader, course, checkpointer, export, watch)
+    return Run(engine, teacher, method, loader, course, checkpointer, export, not_finite, watch)
 
 
 def _watch(config: Config, index: CatalogueIndex, teacher: ShardedTeacher) -> Callable[[int], Mapping[str, float]]:

@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from skill_fast.data.dali import PixelGraph, device_id, to_torch, undecodable
 from skill_fast.data.pairs import PairSource
-from skill_fast.data.pipeline import PixelGraph, crop_graph, crop_inputs, device_id, to_torch, undecodable
+from skill_fast.data.pipeline import crop_graph, crop_inputs
 from skill_fast.data.plan import CropPlan, Planner
 from skill_fast.data.reader import Reader
 

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from skill_fast.data.dali import device_id, evaluation_graph, to_torch, undecodable
 from skill_fast.data.index import CatalogueIndex
-from skill_fast.data.pipeline import device_id, evaluation_graph, to_torch, undecodable
 from skill_fast.data.reader import Reader
 from skill_fast.errors import BadData, BadUsage
 

@@ -15,11 +15,11 @@ import torch
 from skill_fast.data.background import Background
 from skill_fast.data.batch import Batch
 from skill_fast.data.cropper import Cropper, GraphOptions
+from skill_fast.data.dali import DTYPES
 from skill_fast.data.evaluation import EvaluationLoader
 from skill_fast.data.group_sampler import GroupSampler
 from skill_fast.data.index import CatalogueIndex
 from skill_fast.data.pairs import PairSource
-from skill_fast.data.pipeline import DTYPES
 from skill_fast.data.plan import Planner
 from skill_fast.data.reader import Reader, SkipLimits
 from skill_fast.data.recipes import BY_TYPE

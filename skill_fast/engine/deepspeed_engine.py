@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from skill_fast.engine.ds_config import batch_layout, check_ds_config, load_ds_config, precision_of, stage_of
 from skill_fast.engine.flat_groups import FlatGroup, flatten_masters, zero_groups
 from skill_fast.engine.lars import build_lars
+from skill_fast.engine.masked_step import MaskedAdamW, take_over_stage_0, take_over_zero, unasked
 from skill_fast.engine.param_groups import CONSTANT_LR, LAST_LAYER, ParamGroup, param_groups
 from skill_fast.engine.ranks import cores_of_rank, meet
 from skill_fast.errors import BadUsage
@@ -79,32 +80,6 @@ def leave() -> None:
         dist.destroy_process_group()
 
 
-class GuardedAdamW(torch.optim.AdamW):
-    """AdamW for fp32 without ZeRO, where DeepSpeed neither keeps the gradient norm nor skips a non-finite step.
-
-    ``step``: norm of all gradients; not finite -> nothing moves and ``overflow`` is True; else clip to ``max_norm`` and
-    update. DeepSpeed's engine reads ``overflow`` and ``_global_grad_norm`` exactly as from its own optimizers.
-    """
-
-    def __init__(self, groups: Sequence[dict[str, Any]], max_norm: float, **options: Any) -> None:
-        super().__init__(groups, **options)
-        self.max_norm = max_norm
-        self.overflow = False
-        self._global_grad_norm: Tensor | float = 0.0
-
-    @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # type: ignore[override]
-        params = [p for group in self.param_groups for p in group["params"] if p.grad is not None]
-        norm = torch.nn.utils.get_total_norm([p.grad for p in params if p.grad is not None])
-        self._global_grad_norm = norm
-        self.overflow = not bool(torch.isfinite(norm))
-        if self.overflow:
-            return
-        if self.max_norm > 0:
-            torch.nn.utils.clip_grads_with_norm_(params, self.max_norm, norm)
-        super().step()
-
-
 class Engine:
     """A student under DeepSpeed: ``loss = f(engine(batch)); engine.backward(loss); engine.step()``."""
 
@@ -123,6 +98,10 @@ class Engine:
         """Stage 0 in fp16 leaves the loss scale in the gradient norm; every other optimizer takes it out."""
         self.names = {param: name for name, param in self.module.named_parameters()}
         self.flat_groups: list[FlatGroup] = self._find_masters()
+        if self.precision != "fp16" and self.stage > 0:
+            take_over_zero(deepspeed_engine.optimizer)
+        elif self.precision == "bf16":
+            take_over_stage_0(deepspeed_engine.optimizer)
 
     def __call__(self, *inputs: Any, **named: Any) -> Any:
         """The student's forward, under DeepSpeed's hooks."""
@@ -137,12 +116,22 @@ class Engine:
         self.ds.backward(loss)
 
     def step(self) -> None:
-        """Update the weights at an accumulation boundary; a step with non-finite gradients moves nothing."""
-        self.ds.step()
+        """Update the weights at an accumulation boundary; a step with non-finite gradients moves nothing.
 
-    def step_was_applied(self) -> bool:
-        """Whether the latest ``step`` moved the weights: False between boundaries and after a non-finite gradient."""
-        return bool(self.ds.was_step_applied())
+        The host does not wait for the device, but in fp16 and with the optimizer on the CPU.
+        """
+        if self.precision == "fp16":
+            self.ds.step()
+            return
+        with unasked():
+            self.ds.step()
+
+    @property
+    def finite(self) -> Tensor:
+        """[] bool on the device: whether the gradients at the latest boundary were finite, and so the step applied."""
+        if self.precision == "fp16":  # DeepSpeed's own decision, with its loss scale
+            return torch.full((), bool(self.ds.was_step_applied()), device=self.device)
+        return torch.isfinite(self.grad_norm)
 
     @property
     def grad_norm(self) -> Tensor:
@@ -207,7 +196,7 @@ def build_engine(
     if lars:
         optimizer = build_lars(groups, stage=stage, precision=precision, max_norm=clip, momentum=betas[0])
     elif stage == 0 and precision == "fp32":
-        optimizer = GuardedAdamW([g.for_optimizer() for g in groups], max_norm=clip, **options)
+        optimizer = MaskedAdamW([g.for_optimizer() for g in groups], max_norm=clip, **options)
     else:
         optimizer = torch.optim.AdamW([g.for_optimizer() for g in groups], **options)  # type: ignore[arg-type]
     _check_device(precision_of(ds_config), device)

@@ -9,18 +9,39 @@ import torch
 from timm.optim import Lars
 from torch import Tensor
 
+from skill_fast.engine.masked_step import clip_and_mask
 from skill_fast.engine.param_groups import ParamGroup
 from skill_fast.errors import BadUsage
 
 TRUST = 0.001
 
 
-class GuardedLars(Lars):
-    """timm's LARS that clips to ``max_norm`` by itself and lets a step with non-finite gradients move nothing.
+class MaskedLars(Lars):
+    """timm's LARS whose step changes nothing where ``found_inf``, a tensor, is set: ``masked_step`` says why.
 
-    For fp32 without ZeRO, as ``deepspeed_engine.GuardedAdamW``. Weights without decay (biases, norms) get plain SGD
-    with momentum, as in BYOL and SimCLR. Source: You et al. 2017, with timm's implementation.
+    Weights without decay (biases, norms) get plain SGD with momentum, as in BYOL and SimCLR. The weights and moments
+    of before are kept during the step: a momentary copy of both. Source: You et al. 2017, with timm's implementation.
     """
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        found_inf = getattr(self, "found_inf", None)
+        if found_inf is None:
+            super().step()
+            return
+        params = [p for group in self.param_groups for p in group["params"] if p.grad is not None]
+        before = [p.clone() for p in params]
+        moments = [self.state[p].get("momentum_buffer") for p in params]
+        kept = [torch.zeros_like(p) if m is None else m.clone() for p, m in zip(params, moments)]
+        super().step()
+        for p, weight, moment in zip(params, before, kept):
+            p.copy_(torch.where(found_inf > 0, weight, p))
+            buffer = self.state[p]["momentum_buffer"]
+            buffer.copy_(torch.where(found_inf > 0, moment, buffer))
+
+
+class ClippingLars(MaskedLars):
+    """The same for fp32 without ZeRO: computes the norm, clips to ``max_norm`` and masks by itself."""
 
     def __init__(self, groups: Sequence[dict[str, Any]], max_norm: float, **options: Any) -> None:
         super().__init__(groups, **options)
@@ -30,14 +51,8 @@ class GuardedLars(Lars):
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
-        params = [p for group in self.param_groups for p in group["params"] if p.grad is not None]
-        norm = torch.nn.utils.get_total_norm([p.grad for p in params])
-        self._global_grad_norm = norm
-        self.overflow = not bool(torch.isfinite(norm))
-        if self.overflow:
-            return
-        if self.max_norm > 0:
-            torch.nn.utils.clip_grads_with_norm_(params, self.max_norm, norm)
+        grads = [p.grad for group in self.param_groups for p in group["params"] if p.grad is not None]
+        self._global_grad_norm = clip_and_mask(self, grads, self.max_norm)
         super().step()
 
 
@@ -57,5 +72,5 @@ def build_lars(
     options: dict[str, Any] = {"lr": 0.0, "momentum": momentum, "trust_coeff": TRUST}
     dictionaries = [group.for_optimizer() for group in groups]
     if precision == "fp32":
-        return GuardedLars(dictionaries, max_norm, **options)
-    return Lars(dictionaries, **options)
+        return ClippingLars(dictionaries, max_norm, **options)
+    return MaskedLars(dictionaries, **options)

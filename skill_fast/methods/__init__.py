@@ -56,8 +56,8 @@ class Method(Protocol):
     def reduce(self) -> None:
         """Start this step's collectives, after the last micro-batch's loss."""
 
-    def commit(self, finite: Tensor | bool, /) -> None:
-        """Move the method's own state where the step was finite: a [] bool tensor on the device, never read here."""
+    def commit(self, finite: Tensor) -> None:
+        """Move the method's own state where the optimizer step was applied: [] bool on the device, never read here."""
 
     def state_dict(self) -> dict[str, Tensor]:
         """The method's own state, for a checkpoint."""

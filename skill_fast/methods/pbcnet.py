@@ -124,7 +124,7 @@ class Pbcnet:
         """Gather this step's keys, micro-batch by micro-batch and rank by rank: every queue stays the same."""
         self._keys = [gathered(keys) for keys in self._keys]
 
-    def commit(self, finite: Tensor | bool) -> None:
+    def commit(self, finite: Tensor) -> None:
         """Put the keys into the queue if the step was finite; forget them either way."""
         for keys in self._keys:
             self.queue.put(keys, finite)

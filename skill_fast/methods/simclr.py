@@ -87,7 +87,7 @@ class Simclr:
     def reduce(self) -> None:
         """Nothing is left to reduce."""
 
-    def commit(self, finite: Tensor | bool) -> None:
+    def commit(self, finite: Tensor) -> None:
         """There is no state."""
 
     def state_dict(self) -> dict[str, Tensor]:

@@ -118,14 +118,17 @@ class Skill:
         if dist.is_initialized() and dist.get_world_size() > 1:
             self._reduction = dist.all_reduce(cast(Tensor, self._teacher_sum), async_op=True)
 
-    def commit(self, applied: Tensor | bool) -> None:
-        """Move the center if the optimizer step was applied; forget this step's sums either way."""
+    def commit(self, finite: Tensor) -> None:
+        """Move the center where the optimizer step was applied; forget this step's sums either way.
+
+        finite: [] bool on the device, not read on the host.
+        """
         if self._reduction is not None:
             self._reduction.wait()
         if self._teacher_sum is not None:
             rows = self._rows * (dist.get_world_size() if self._reduction is not None else 1)
-            moved = center_update(self.center.clone(), self._teacher_sum, rows, self.config.center_momentum)
-            self.center = torch.where(torch.as_tensor(applied, device=moved.device), moved, self.center)
+            moved = center_update(self.center, self._teacher_sum, rows, self.config.center_momentum)
+            self.center = torch.where(finite, moved, self.center)
         self._teacher_sum, self._rows, self._reduction = None, 0, None
 
     def state_dict(self) -> dict[str, Tensor]:

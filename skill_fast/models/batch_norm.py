@@ -59,7 +59,12 @@ class RankBatchNorm(nn.modules.batchnorm._BatchNorm):
 
     @torch.no_grad()
     def _keep(self, mean: Tensor, variance: Tensor, count: Tensor) -> None:
-        if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
+        if (
+            not self.track_running_stats
+            or self.running_mean is None
+            or self.running_var is None
+            or self.num_batches_tracked is None
+        ):
             return
         self.num_batches_tracked += 1
         momentum = 0.1 if self.momentum is None else self.momentum

@@ -32,8 +32,8 @@ class MemoryQueue:
         self.rows, self.next = self.rows.to(device), self.next.to(device)
 
     @torch.no_grad()
-    def put(self, keys: Float[Tensor, n * shape], keep: Tensor | bool = True) -> None:
-        """Take in [n, ...] keys, at most ``size``, where ``keep`` is true; else leave everything as it is."""
+    def put(self, keys: Float[Tensor, n * shape], keep: Tensor) -> None:
+        """Take in [n, ...] keys, at most ``size``, where ``keep`` ([] bool) is true; else leave everything as it is."""
         size, n = len(self.rows), len(keys)
         if n > size:
             raise BadUsage(
@@ -41,10 +41,9 @@ class MemoryQueue:
                 allowed="a queue of at least the global batch",
                 change="--mocov2.queue or --pbcnet.queue",
             )
-        kept = torch.as_tensor(keep, device=self.rows.device)
         places = (self.next + torch.arange(n, device=self.rows.device)) % size
-        self.rows[places] = torch.where(kept, keys.to(self.rows.dtype), self.rows[places])
-        self.next = torch.where(kept, (self.next + n) % size, self.next)
+        self.rows[places] = torch.where(keep, keys.to(self.rows.dtype), self.rows[places])
+        self.next = torch.where(keep, (self.next + n) % size, self.next)
 
     def state_dict(self) -> dict[str, Tensor]:
         return {"rows": self.rows, "next": self.next}

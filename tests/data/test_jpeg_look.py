@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from skill_fast.data.dali import undecodable
 from skill_fast.data.jpeg_look import fault
-from skill_fast.data.pipeline import undecodable
 from tests.data.conftest import drawn, fractional_sampling, jpeg
 from tests.shards.mutations import corpus
 

@@ -33,7 +33,7 @@ def advance(engine: Engine, teacher: ShardedTeacher, first: int, last: int) -> l
     losses = []
     for step in range(first, last):
         losses.append(train_step(engine, step) + float(torch.rand(())) + np.random.rand() + random.random())
-        teacher.update(0.99)
+        teacher.update(0.99, engine.finite)
     teacher.wait()
     return losses
 

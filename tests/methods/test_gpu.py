@@ -33,7 +33,7 @@ def test_a_gpu_computes_what_the_cpu_does_without_a_synchronisation(name, plain_
     expected, _ = here.loss(here.student, given, 0.04, said)
     expected.backward()
     here.reduce()
-    here.commit(True)
+    here.commit(torch.tensor(True))
     finite = torch.ones((), dtype=torch.bool, device=device)
     there.loss(there.student, moved, 0.04, said_there)[0].backward()  # compiles kernels, allocates
     there.reduce()
