@@ -32,7 +32,8 @@ def prepare(student: nn.Module, teacher: nn.Module, config: SpeedConfig, device:
     """Apply the levers in place, after the engine has taken the student and before the first step.
 
     student, teacher: ``MultiCrop``s or ``Siamese``s. Names of parameters stay what they are. Raises BadUsage for levers
-    that exclude each other or do not fit the method, and for a backbone whose blocks are not timm's plain ones where a lever needs them.
+    that exclude each other or do not fit the method, and for a backbone whose blocks are not timm's plain ones where a
+    lever needs them.
     """
     if config.packed and (config.gradient_checkpointing or config.drop_path_by_subset):
         raise BadUsage(
