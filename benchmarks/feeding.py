@@ -221,7 +221,8 @@ def measure(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     shapes = {"batch": options.batch, "views": [2, 8], "pace": options.pace}
     quiet = statistics.fmean(alone)
     yield {"what": "feeding/training work alone", "value": quiet, "unit": "ms", "shapes": shapes}
-    for name, way in WAYS.items():
+    for name in options.ways:
+        way = WAYS[name]
         rates = sorted(rate(way, options.data, options.batch, options.batches) for _ in range(options.repeats))
         yield {
             "what": f"feeding/{name}/rate", "value": statistics.median(rates), "unit": "products/s",
@@ -236,6 +237,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(allow_abbrev=False, prog="benchmarks.feeding", description=__doc__.splitlines()[0])
     parser.add_argument("--data", required=True, help="a folder of shards")
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--ways", nargs="+", choices=list(WAYS), default=list(WAYS), help="(default: all)")
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--batches", type=int, default=20)
     parser.add_argument("--repeats", type=int, default=3)
