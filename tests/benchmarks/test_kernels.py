@@ -79,7 +79,8 @@ def test_the_gate_lets_the_original_loops_and_the_foreach_form_through():
 
 def test_the_gate_stops_what_computes_something_else():
     task = ema_task(1000, CPU, fused=None, compiled=False)
-    teacher, out = task.ways["reference"]()
-    wrong = replace(task, ways=task.ways | {"foreach": lambda: (teacher * 1.001, out)})
+    reference = task.ways["reference"]
+    teacher, out = (moved.clone() for moved in reference())
+    wrong = replace(task, ways={"reference": lambda: (teacher, out), "foreach": lambda: (teacher * 1.001, out)})
     with pytest.raises(BadData, match="result 0 of 'foreach' is off"):
         gate(wrong)
