@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 import torch
 
-from benchmarks.loaders import CONTENDERS, MEAN, STD, VIEWS, CanNot, Crops, Job
+from benchmarks.loaders import CONTENDERS, MEAN, STD, CanNot, Crops, Job
 from skill_fast.telemetry.nvml import Sampler
 
 LEAST_BATCHES = 6
@@ -31,7 +31,7 @@ def gate(first: Crops, job: Job) -> None:
     if "decoded" in first.crops:
         assert first.crops["decoded"].shape == (2, job.batch, 3, 8, 8)
         return
-    for group in VIEWS:
+    for group in job.views:
         crop = first.crops[group.name]
         assert crop.shape == (group.views, job.batch, 3, group.size, group.size), f"{group.name}: {tuple(crop.shape)}"
         assert crop.is_floating_point() and crop.device.type == torch.device(job.device).type, crop.device
