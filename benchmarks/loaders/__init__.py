@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks.processes import CanNot
 from skill_fast.data.views import GenericAugmentation, ViewGroup
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -40,9 +41,7 @@ CONTENDERS = {
 }
 BASE = "torchvision + PIL DataLoader"
 
-
-class CanNot(Exception):
-    """This contender can not run here; the text says why and stands in the table."""
+__all__ = ["BASE", "CONTENDERS", "MEAN", "STD", "VIEWS", "CanNot", "Crops", "G", "Job", "stacked", "views"]
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,6 @@ from types import TracebackType
 
 import pynvml
 
-
 READINGS = (
     "sm_percent", "memory_percent", "memory_used_mib", "nvjpg_percent", "power_w", "pcie_to_gpu_mb_per_s",
     "pcie_from_gpu_mb_per_s",
@@ -54,12 +53,13 @@ def available() -> bool:
 class Sampler:
     """``with Sampler(0) as sampler: ...; samples = list(sampler)``; on a machine without a driver it yields nothing.
 
-    index: the GPU as the driver counts it (not CUDA_VISIBLE_DEVICES). every_s: the driver itself averages over 0.2-1 s,
-    so faster sampling repeats readings. At most ``limit`` of the latest samples are kept.
+    index: the GPU as the driver counts it (not CUDA_VISIBLE_DEVICES); uuid: "GPU-...", instead of it. every_s: the
+    driver itself averages over 0.2-1 s, so faster sampling repeats readings. At most ``limit`` of the latest samples
+    are kept.
     """
 
-    def __init__(self, index: int = 0, every_s: float = 0.5, limit: int = 100_000) -> None:
-        self._index, self._every_s, self._limit = index, every_s, limit
+    def __init__(self, index: int = 0, every_s: float = 0.5, limit: int = 100_000, uuid: str = "") -> None:
+        self._index, self._uuid, self._every_s, self._limit = index, uuid, every_s, limit
         self._samples: list[GpuSample] = []
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -104,7 +104,11 @@ class Sampler:
     def _run(self) -> None:
         pynvml.nvmlInit()
         try:
-            handle = pynvml.nvmlDeviceGetHandleByIndex(self._index)
+            handle = (
+                pynvml.nvmlDeviceGetHandleByUUID(self._uuid)
+                if self._uuid
+                else pynvml.nvmlDeviceGetHandleByIndex(self._index)
+            )
             going_on = True
             while going_on:  # once more after the end, so that energy is of the whole time
                 going_on = not self._stop.wait(self._every_s if self._samples else 0)
