@@ -31,8 +31,8 @@ from skill_fast.telemetry.provenance import provenance
 
 KEPT_EQUAL = (
     "photographs; timm's backbone and the head, with the same first weights; crop sizes and areas, flip, jitter, grey, "
-    "blur (sigma), normalisation; batch; number format (autocast over fp32 weights in the peers, bf16 weights with fp32 "
-    "masters in ours); temperatures, momentum, AdamW, clipping at 3; workers or threads"
+    "blur (sigma), normalisation; batch; precision (in bf16 autocast over fp32 weights in the peers, bf16 weights with "
+    "fp32 masters in ours); temperatures, momentum, AdamW, clipping at 3; workers or threads"
 )
 NOT_EQUAL = {
     "original DINO recipe": "clips each tensor by its own norm; no loss scaling",

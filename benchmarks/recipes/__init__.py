@@ -1,9 +1,9 @@
 """Other people's ways to train the same model on the same crops, which ``benchmarks.peers`` compares ours with.
 
-A module a recipe, with ``make(job, networks) -> step`` and ``step(crops) -> loss``: [] on the device, one optimizer step
-and one update of the teacher done. Crops come from a module of ``benchmarks.loaders`` or, where a recipe has a loader
-of its own, from ``batches(job)`` beside ``make``. Each is written from the published description or the library's
-documentation; none is the authors' code.
+A module a recipe, with ``make(job, networks) -> step`` and ``step(crops) -> loss``, a scalar on the device; a call is
+one optimizer step and one update of the teacher. Crops come from a module of ``benchmarks.loaders``, or from
+``batches(job)`` beside ``make`` where a recipe has a loader of its own. Each is written from the published description
+or the library's documentation; none is the authors' code.
 """
 
 from __future__ import annotations

@@ -41,9 +41,9 @@ def parts(job: Job, folder: Path) -> tuple[Iterator[Crops], Step]:
 
 
 def gate(crops: Crops, step: Step, job: Job) -> list[float]:
-    """What every recipe must do before it is timed: the loader's gate, then losses on one batch that are finite and fall.
+    """What every recipe must do before it is timed: the loader's gate, then losses on one batch finite and falling.
 
-    Returns the losses. The mean of the last three has to lie under the first: the step must have learned from the batch.
+    Returns the losses. The mean of the last three has to lie under the first: the step has learned from the batch.
     Raises AssertionError.
     """
     gate_of_crops(crops, job.loader_job())

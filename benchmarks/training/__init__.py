@@ -34,8 +34,8 @@ MODELS: dict[str, Sequence[str]] = {
         *("--head.init", "fan_in"),
     ),
 }
-"""By name, what train.py is told: a preset or a smaller version of one. ``small_crops``, for CPUs: a ViT of width 192 and
-depth 4 with 2 x 96 + 2 x 48 crops. ``toy`` is for tests."""
+"""By name, what train.py is told: a preset or a smaller version of one. ``small_crops``, for CPUs: a ViT of width 192
+and depth 4 with 2 x 96 + 2 x 48 crops. ``toy`` is for tests."""
 STEPS = 100_000
 """Length of the course: longer than any measurement."""
 
