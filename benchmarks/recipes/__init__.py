@@ -97,7 +97,7 @@ def networks(job: Job) -> Networks:
 
     def built(drop_path: float | None) -> MultiCrop:
         backbone = build_backbone(config.backbone, drop_path=drop_path, seed=config.seed)
-        torch.manual_seed(config.seed)
+        torch.manual_seed(config.seed + 1)  # as methods/skill.py draws the head
         head = DistillationHead(int(backbone.num_features), config.head)  # type: ignore[arg-type]
         return prepare_for(MultiCrop(backbone, head), device).to(device)  # type: ignore[return-value]
 

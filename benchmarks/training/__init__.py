@@ -31,7 +31,7 @@ MODELS: dict[str, Sequence[str]] = {
         *("--backbone.patch-size", "8", "--backbone.embed-dim", "48", "--backbone.depth", "2"),
         *("--backbone.num-heads", "3", "--backbone.init", "fan_in", "--views.local-crops", "2"),
         *("--views.local-size", "16", "--head.prototypes", "257", "--head.hidden", "32", "--head.bottleneck", "16"),
-        *("--head.init", "fan_in"),
+        *("--head.init", "fan_in", "--backbone.drop-path", "0"),
     ),
 }
 """By name, what train.py is told: a preset or a smaller version of one. ``small_crops``, for CPUs: a ViT of width 192
