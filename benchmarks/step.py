@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import sys
 from collections.abc import Sequence
@@ -154,12 +155,13 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def run(options: argparse.Namespace) -> None:
-    todo, about = jobs(options), provenance()
+    todo, about = jobs(options), provenance() | {"threads": torch.get_num_threads()}
 
     def write(found: list[list[Record]]) -> None:
         made = records(todo, found)
         options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text("".join(json.dumps(record | about) + "\n" for record in made), encoding="utf-8")
+        load = {"host_load": os.getloadavg()[0]}
+        options.out.write_text("".join(json.dumps(r | load | about) + "\n" for r in made), encoding="utf-8")
 
     found = rounds(todo, measure, repeats=options.repeats, budget_s=options.budget_s, after=write)
     print()
