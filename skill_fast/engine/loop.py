@@ -128,7 +128,7 @@ class Run:
             while self.step < self.course.total_steps:
                 values = self.course[self.step]
                 with clock.step():
-                    tensors = self._one_step(batches, values, clock)
+                    tensors = self.one_step(batches, values, clock)
                 self.step += 1
                 at_end = self.step == self.course.total_steps
                 log = self.step % log_every == 0 or at_end
@@ -157,7 +157,7 @@ class Run:
                         change="run the same command again to go on from there",
                     )
 
-    def _one_step(self, batches: Iterator[Batch], values: StepValues, clock: Clock) -> dict[str, Tensor]:
+    def one_step(self, batches: Iterator[Batch], values: StepValues, clock: Clock) -> dict[str, Tensor]:
         """One optimizer step; returns device tensors to log, means over this rank's micro-batches."""
         engine, method = self.engine, self.method
         engine.set_schedules(values.lr, values.weight_decay, values.last_layer_frozen, values.peak_lr)
