@@ -32,6 +32,10 @@ def test_five_rows_with_the_same_scores(result):
         "knn/type/accuracy",
         "knn/color/majority",
         "knn/pattern/queries",
+        "probe/pattern/linear/recall@90",
+        "probe/color/nonlinear/accuracy_low",
+        "variants/ari",
+        "variants/cgacc_majority",
         "retrieval/same_product/recall@1",
         "retrieval/other_color/recall@5",
         "retrieval/other_color/map",
@@ -157,7 +161,7 @@ def test_unknown_tasks_are_refused(run, demo):
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [
-        (["RUN", "--data", "DATA", "--tasks", "knn,sing"], 2, "knn, color, retrieval"),
+        (["RUN", "--data", "DATA", "--tasks", "knn,sing"], 2, "knn, probe, color, variants, retrieval"),
         (["RUN", "--data", "DATA", "--tasks", ","], 2, "no task"),
         (["RUN", "--data", "DATA", "--split", "night"], 2, "all, train, test"),
         (["RUN", "--data", "nowhere"], 3, "dataset.json"),
