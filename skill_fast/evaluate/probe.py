@@ -6,7 +6,7 @@ Optimizers, sizes and epochs are METHOD's choices, the paper names none of them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -97,10 +97,15 @@ class NonLinear(nn.Module):
         return units @ self.weight + self.bias
 
 
-def summed_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Sum over probes of each one's mean cross entropy, so that every probe gets its own gradient."""
+def summed_loss(logits: Tensor, labels: Tensor, weights: Sequence[float] | None = None) -> Tensor:
+    """Sum over probes of weight x mean cross entropy (weights 1 by default): each probe gets its own gradient.
+
+    logits [probes, n, classes] float, labels [n] int64.
+    """
     probes, n, classes = logits.shape
-    return cross_entropy(logits.reshape(-1, classes), labels.repeat(probes), reduction="sum") / n
+    losses = cross_entropy(logits.reshape(-1, classes), labels.repeat(probes), reduction="none")
+    means = losses.view(probes, n).mean(dim=1)
+    return means.sum() if weights is None else means @ means.new_tensor(weights)
 
 
 def merits(model: nn.Module, part: tuple[Tensor, Tensor]) -> Tensor:
@@ -139,19 +144,18 @@ def linear_probe(split: Split, seeds: tuple[int, ...] = SEEDS) -> np.ndarray:
     for seed in seeds:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            models = [Linear(1, split.fit[0].shape[1], split.classes) for _ in LEARNING_RATES]
-            groups = [{"params": list(m.parameters()), "lr": lr} for m, lr in zip(models, LEARNING_RATES)]
-            optimizer = torch.optim.SGD(groups, momentum=0.9)
+            model = Linear(len(LEARNING_RATES), split.fit[0].shape[1], split.classes)
+            # SGD with momentum and no decay is linear in the gradient: a weight on a loss is that probe's rate.
+            optimizer = torch.optim.SGD(model.parameters(), lr=1.0, momentum=0.9)
             schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, EPOCHS)
             for _ in range(EPOCHS):
                 for rows, labels in batches(split.fit):
-                    logits = torch.cat([model(rows) for model in models])
                     optimizer.zero_grad()
-                    summed_loss(logits, labels).backward()
+                    summed_loss(model(rows), labels, LEARNING_RATES).backward()
                     optimizer.step()
                 schedule.step()
-        best = int(torch.stack([merits(m, split.validation) for m in models]).argmax())
-        found.append(probabilities(models[best], split.test[0])[0].numpy())
+        best = int(merits(model, split.validation).argmax())
+        found.append(probabilities(model, split.test[0])[best].numpy())
     return np.stack(found)
 
 

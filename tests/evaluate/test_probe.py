@@ -42,6 +42,28 @@ def test_each_probe_gets_the_gradient_it_would_get_alone():
         torch.testing.assert_close(model.weight.grad[place].double(), alone.grad, rtol=1e-5, atol=1e-6)
 
 
+def test_a_weight_on_the_loss_is_a_learning_rate():
+    torch.manual_seed(0)
+    rows, labels = torch.randn(7, 5), torch.randint(0, 3, (7,))
+    rates = (0.01, 0.5)
+    together = Linear(2, 5, 3)
+    optimizer = torch.optim.SGD(together.parameters(), lr=1.0, momentum=0.9)
+    for _ in range(5):
+        optimizer.zero_grad()
+        summed_loss(together(rows), labels, rates).backward()
+        optimizer.step()
+    for place, rate in enumerate(rates):
+        weight = torch.zeros(5, 3, dtype=torch.float64, requires_grad=True)
+        bias = torch.zeros(3, dtype=torch.float64, requires_grad=True)
+        alone = torch.optim.SGD([weight, bias], lr=rate, momentum=0.9)
+        for _ in range(5):
+            alone.zero_grad()
+            cross_entropy(rows.double() @ weight + bias, labels).backward()
+            alone.step()
+        torch.testing.assert_close(together.weight[place].double(), weight, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(together.bias[place, 0].double(), bias, rtol=1e-4, atol=1e-6)
+
+
 def test_a_non_linear_probe_is_the_same_alone_and_beside_others():
     torch.manual_seed(0)
     rows = torch.randn(9, 5)
