@@ -12,14 +12,16 @@ from skill_fast.errors import BadUsage, Failure
 
 OURS = ("config.yaml", "checkpoints", "metrics.jsonl", "exit.json")
 # Neither the weights nor the batches depend on these, so a run may be resumed with others.
-FREE = ("out", "data", "log_every", "checkpoint_every", "evaluate", "cache")
+FREE = ("out", "data", "log_every", "checkpoint_every", "evaluate", "watch_every", "watch_products", "cache")
 FREE_LOADER = (
+    "calibrate",
     "threads",
     "prefetch",
     "hw_decoder_load",
     "max_skipped_in_a_row",
     "max_skipped_share",
     "skipped_judged_after",
+    "stuck_after_s",
 )
 FREE_DS_CONFIG = ("tensorboard", "wandb", "comet", "csv_monitor", "steps_per_print", "wall_clock_breakdown")
 
@@ -36,6 +38,11 @@ class RunFolder:
     def skipped_path(self) -> Path:
         """Photographs that this rank had to substitute, one JSON object a line."""
         return self.path / ("skipped.jsonl" if self.rank == 0 else f"skipped.rank-{self.rank}.jsonl")
+
+    @property
+    def not_finite_path(self) -> Path:
+        """Steps that this rank skipped for non-finite gradients, and their products, one JSON object a line."""
+        return self.path / ("not_finite.jsonl" if self.rank == 0 else f"not_finite.rank-{self.rank}.jsonl")
 
     def check(self) -> None:
         """Raise BadUsage when the folder holds something that is no run; nothing is written yet."""

@@ -121,6 +121,18 @@ def test_a_refused_fresh_start_throws_nothing_away(trainer, unbroken):
     assert sorted(path.name for path in unbroken.rglob("*")) == before
 
 
+def test_steps_that_stay_non_finite_end_the_run_with_5_and_name_their_products(trainer, tmp_path):
+    """A learning rate that throws the weights away: three steps in a row, and the last good checkpoint stays."""
+    out = tmp_path / "run"
+    trainer.run(out, "--steps", "2")
+    said = trainer.run(out, "--steps", "40", "--optimizer.lr", "1e30", "--allow_change", code=5)
+    assert "3 steps in a row" in said and "--optimizer.lr" in said
+    assert json.loads((out / "exit.json").read_text())["exit_code"] == 5
+    lines = [json.loads(line) for line in (out / "not_finite.jsonl").read_text().splitlines()]
+    assert len(lines) == 3 and all(product.startswith("design-") for line in lines for product in line["products"])
+    assert (out / "checkpoints" / "newest").read_text().strip() == "step-000002"
+
+
 def test_a_lost_rank_is_named(trainer, tmp_path):
     """Rank 1 is killed; the launcher takes rank 0's word, which is exit code 8, or ends it first."""
     out = tmp_path / "run"

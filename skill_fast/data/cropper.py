@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from skill_fast.data.dali import PixelGraph, device_id, to_torch, undecodable
 from skill_fast.data.pairs import PairSource
-from skill_fast.data.pipeline import PixelGraph, crop_graph, crop_inputs, device_id, to_torch, undecodable
+from skill_fast.data.pipeline import crop_graph, crop_inputs
 from skill_fast.data.plan import CropPlan, Planner
 from skill_fast.data.reader import Reader
 
@@ -118,7 +119,7 @@ class Cropper:
             raise error
         for package, cells in zip(self._flying, bad):
             for image in np.unique(package.images[:, : self._pairs.photographs][cells]):
-                self._reader.mark_bad(int(image), "undecodable")
+                self._reader.mark_bad(int(image), "undecodable", "the decoder refuses it")
         for package, cells in zip(self._flying, bad):
             if cells.any():
                 self._read_again(package, cells.any(axis=1))
@@ -130,9 +131,9 @@ class Cropper:
         """[batch, photographs] bool."""
         bad = np.zeros((len(package.positions), len(package.jpegs)), dtype=bool)
         for i, jpegs in enumerate(package.jpegs):
-            places = undecodable(
-                jpegs, device_id=device_id(self._device), hw_decoder_load=self._options.hw_decoder_load
-            )
+            o = self._options
+            decoder: dict[str, Any] = {"threads": o.threads, "hw_decoder_load": o.hw_decoder_load}
+            places = undecodable(jpegs, device_id=device_id(self._device), **decoder)
             bad[places, i] = True
         return bad
 

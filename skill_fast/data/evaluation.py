@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from skill_fast.data.dali import device_id, evaluation_graph, to_torch, undecodable
 from skill_fast.data.index import CatalogueIndex
-from skill_fast.data.pipeline import device_id, evaluation_graph, to_torch, undecodable
 from skill_fast.data.reader import Reader
 from skill_fast.errors import BadData, BadUsage
 
@@ -82,7 +82,8 @@ class EvaluationLoader:
     def _read(self, reader: Reader, row: int) -> np.ndarray:
         jpeg = reader.read(row)
         if jpeg is None:
-            raise self._unusable(row, "its crc32 is not that of the index")
+            crc32 = reader.bad[row] == "crc32"
+            raise self._unusable(row, "its crc32 is not that of the index" if crc32 else "it can not be decoded")
         return jpeg
 
     def _placement(self, rows: np.ndarray) -> dict[str, np.ndarray]:
@@ -101,7 +102,7 @@ class EvaluationLoader:
             outputs = graph.collect(stream)
         except RuntimeError as error:
             for rows, jpegs in flying:
-                for place in undecodable(jpegs, **self._decoder):
+                for place in undecodable(jpegs, threads=self._threads, **self._decoder):
                     raise self._unusable(int(rows[place]), "it can not be decoded") from error
             raise
         [photographs] = to_torch(outputs, [1], "float32", stream)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Iterator
@@ -135,8 +136,8 @@ class CatalogueIndex:
 def open_index(folder: str | Place, cache: CacheConfig | None = None) -> CatalogueIndex:
     """Open a folder that ``skill-shards build`` finished; one in object storage is read through a cache folder.
 
-    Sizes of all files are held against dataset.json first, so that a half-copied folder is named before training
-    starts. Raises BadData naming the file, with expected and found bytes.
+    Sizes of all files are held against dataset.json first, and the tables' sha256, so that a half-copied folder and
+    tables of another data set are named before training starts. Raises BadData naming the file.
     """
     folder = place(folder)
     manifest = _read_manifest(folder)
@@ -144,6 +145,7 @@ def open_index(folder: str | Place, cache: CacheConfig | None = None) -> Catalog
     _check_bytes(folder, {name: int(entry["bytes"]) for name, entry in _listed(manifest).items()})
     files = _files(folder, manifest, cache or CacheConfig())
     shard_bytes = np.array([s["bytes"] for s in shards], dtype=np.int64)
+    _check_tables(folder, manifest["tables"])
     try:
         with _open_table(folder, files, "products.parquet", texts=("product_type",)) as file:
             products = read_products(file)
@@ -219,6 +221,22 @@ def _files(folder: Place, manifest: dict[str, Any], cache: CacheConfig) -> Local
 def _listed(manifest: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Every file that dataset.json vouches for, by name."""
     return {shard["name"]: shard for shard in manifest["shards"]} | manifest["tables"]
+
+
+def _check_tables(folder: Place, tables: dict[str, dict[str, Any]]) -> None:
+    """Of a local folder; what comes through the cache is verified there. Every row of a wrong table would mislead."""
+    for name in ("images.parquet", "products.parquet"):
+        if not isinstance(folder, Path):
+            return
+        with open(folder / name, "rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if found != tables[name]["sha256"]:
+            raise BadData(
+                f"'{folder / name}' is not the table that dataset.json names: its sha256 is {found[:12]}..., "
+                f"not {tables[name]['sha256'][:12]}...",
+                allowed="the files exactly as skill-shards build wrote them",
+                change="run skill-shards repair on the folder: it makes the tables anew from the tars",
+            )
 
 
 def _check_bytes(folder: Place, expected: dict[str, int]) -> None:

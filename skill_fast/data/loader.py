@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,15 +15,16 @@ import torch
 from skill_fast.data.background import Background
 from skill_fast.data.batch import Batch
 from skill_fast.data.cropper import Cropper, GraphOptions
+from skill_fast.data.dali import DTYPES
 from skill_fast.data.evaluation import EvaluationLoader
+from skill_fast.data.group_sampler import GroupSampler
 from skill_fast.data.index import CatalogueIndex
 from skill_fast.data.pairs import PairSource
-from skill_fast.data.pipeline import DTYPES
 from skill_fast.data.plan import Planner
 from skill_fast.data.reader import Reader, SkipLimits
 from skill_fast.data.recipes import BY_TYPE
 from skill_fast.data.sampler import Sampler
-from skill_fast.data.views import ViewGroup
+from skill_fast.data.views import GroupBatches, ViewGroup
 from skill_fast.errors import BadUsage
 
 __all__ = ["EvaluationLoader", "Loader", "LoaderConfig"]
@@ -33,11 +34,13 @@ __all__ = ["EvaluationLoader", "Loader", "LoaderConfig"]
 class LoaderConfig:
     """How the photographs are read and turned into crops."""
 
-    threads: int = 2
+    calibrate: Literal["auto", "on", "off"] = "auto"
+    """Whether ``train.py`` measures those of the next three that are left open; auto: on a GPU."""
+    threads: int | None = None
     """CPU threads of DALI."""
-    prefetch: int = 2
+    prefetch: int | None = None
     """Batches that are worked on ahead, and as many that wait ready."""
-    hw_decoder_load: float = 0.65
+    hw_decoder_load: float | None = None
     """Share of a batch that the GPU's hardware decoder takes; 0 for pixels that are the same on every GPU."""
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"
     recipes: str = BY_TYPE
@@ -50,17 +53,28 @@ class LoaderConfig:
     max_skipped_share: float = 0.001
     skipped_judged_after: int = 1000
     """Photographs read before the share of skipped ones is judged."""
+    stuck_after_s: float = 600.0
+    """Seconds without a batch after which the run stops with the stacks of all threads: storage that hangs."""
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
 
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:
             raise BadUsage(f"loader dtype {self.dtype!r}", allowed=", ".join(DTYPES))
-        if min(self.threads, self.prefetch, self.window_shards) < 1:
+        if any(number is not None and number < 1 for number in (self.threads, self.prefetch, self.window_shards)):
             raise BadUsage(
                 f"loader threads {self.threads}, prefetch {self.prefetch}, window_shards {self.window_shards}",
                 allowed="1 or more of each",
             )
+
+    def settings(self) -> tuple[int, int, float]:
+        """(threads, prefetch, hw_decoder_load), with plain values for what is left open: 2, 2 and 0.65."""
+        return self.threads or 2, self.prefetch or 2, 0.65 if self.hw_decoder_load is None else self.hw_decoder_load
+
+    def settled(self) -> LoaderConfig:
+        """The same with ``settings`` filled in."""
+        threads, prefetch, hw_decoder_load = self.settings()
+        return replace(self, threads=threads, prefetch=prefetch, hw_decoder_load=hw_decoder_load)
 
 
 @dataclass(frozen=True)
@@ -85,6 +99,7 @@ class Loader:
         index: CatalogueIndex,
         views: Sequence[ViewGroup],
         *,
+        batches: GroupBatches | None = None,
         global_batch: int,
         rank: int = 0,
         world_size: int = 1,
@@ -95,17 +110,11 @@ class Loader:
         device: torch.device | str = "cpu",
         skipped_path: str | Path | None = None,
     ) -> None:
-        self.index, self.views, self.config = index, tuple(views), config or LoaderConfig()
+        self.index, self.views, self.config = index, tuple(views), (config or LoaderConfig()).settled()
         self.device = torch.device(device)
         products = index.select(split)
-        self.sampler = Sampler(
-            index,
-            products,
-            global_batch,
-            seed,
-            window_shards=self.config.window_shards,
-            type_weights=self.config.type_weights,
-        )
+        self.sampler = self._new_sampler(products, global_batch, seed, batches)
+        self._labels = self.sampler.labels if isinstance(self.sampler, GroupSampler) else None
         index.files.check_room(self.sampler.largest_window_bytes(), self.config.window_shards)
         self._shares = (rank, world_size, micro_steps)
         self._batch_size = len(self._positions(_Place(0, 0, 0)))
@@ -132,7 +141,8 @@ class Loader:
     def __next__(self) -> Batch:
         if self._thread is None:
             start_place = self._next
-            self._thread = Background(lambda put: self._work(start_place, put), self.config.prefetch)
+            _, depth, _ = self.config.settings()
+            self._thread = Background(lambda put: self._work(start_place, put), depth, self.config.stuck_after_s)
         start = time.perf_counter()
         place, package, crops = self._thread.get()
         if self.device.type == "cuda":
@@ -149,6 +159,7 @@ class Loader:
             images=package.images,
             products=products,
             product_types=self.index.product_type[products].astype(np.int64),
+            labels={} if self._labels is None else self._labels.tensors(products, self.device),
             wait_ms=wait_ms,
         )
 
@@ -177,6 +188,21 @@ class Loader:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def _new_sampler(
+        self, products: np.ndarray, global_batch: int, seed: int, batches: GroupBatches | None
+    ) -> Sampler | GroupSampler:
+        config = self.config
+        if batches is None:
+            options: dict[str, Any] = {"window_shards": config.window_shards, "type_weights": config.type_weights}
+            return Sampler(self.index, products, global_batch, seed, **options)
+        if config.type_weights:
+            raise BadUsage(
+                "weights of product types with batches of variant groups",
+                allowed="weights with methods that take photographs one by one",
+                change="leave --loader.type-weights out",
+            )
+        return GroupSampler(self.index, products, global_batch, seed, products_per_group=batches.products)
+
     def _stop(self) -> None:
         if self._thread is not None:
             self._thread.stop()
@@ -198,7 +224,8 @@ class Loader:
         shows_second = any(1 in group.photographs for group in self.views)
         pairs = PairSource(self.sampler, self.planner, self.reader, second=shows_second)
         c = self.config
-        options = GraphOptions(self._batch_size, c.threads, c.prefetch, c.hw_decoder_load, c.dtype, c.mean, c.std)
+        threads, depth, hw_decoder_load = c.settings()
+        options = GraphOptions(self._batch_size, threads, depth, hw_decoder_load, c.dtype, c.mean, c.std)
         cropper = Cropper(pairs, self.planner, self.reader, options, self.device)
         flying: deque[_Place] = deque()
         going_on = True

@@ -1,4 +1,4 @@
-"""Everything that is done to pixels: DALI graphs that decode photographs and carry out a plan, nothing random."""
+"""Everything that is done to pixels: one DALI graph that decodes photographs and carries out a plan, nothing random."""
 
 from __future__ import annotations
 
@@ -6,43 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
-from nvidia.dali import Pipeline, fn, math, pipeline_def, types
-from torch import Tensor
+from nvidia.dali import fn, math, pipeline_def, types
 
+from skill_fast.data.dali import WHITE, PixelGraph, decode, options, output_type
 from skill_fast.data.plan import IDENTITY_SIGMA, CropPlan
 from skill_fast.data.views import ViewGroup
-
-WHITE = [255.0, 255.0, 255.0]
-DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-
-
-class PixelGraph:
-    """A DALI pipeline that is fed batch by batch and works ``depth`` batches ahead.
-
-    ``submit`` queues a batch, ``collect`` waits for the oldest. The first ``depth`` batches start together, so at
-    least that many have to be submitted before the first is collected. After a RuntimeError of ``collect`` or
-    ``submit`` (a photograph that can not be decoded) the pipeline is invalid for good: make a new one.
-    """
-
-    def __init__(self, pipeline: Pipeline, depth: int) -> None:
-        self._pipeline, self._depth, self._submitted = pipeline, depth, 0
-        pipeline.build()
-
-    def submit(self, inputs: Mapping[str, Any]) -> None:
-        """Queue one batch: input name -> array [batch, ...] or list of arrays."""
-        for name, data in inputs.items():
-            self._pipeline.feed_input(name, data)
-        self._submitted += 1
-        if self._submitted >= self._depth:
-            self._pipeline.schedule_run()
-
-    def collect(self, cuda_stream: Any = None) -> list[Any]:
-        """The oldest batch's outputs as DALI tensors, on the given stream's order; valid until ``release``."""
-        return [output.as_tensor() for output in self._pipeline.share_outputs(cuda_stream)]
-
-    def release(self) -> None:
-        self._pipeline.release_outputs()
 
 
 def crop_graph(
@@ -74,9 +42,9 @@ def crop_graph(
     """
     on_cpu = device_id is None
 
-    @pipeline_def(enable_conditionals=True, **_options(batch_size, threads, depth, device_id))
+    @pipeline_def(enable_conditionals=True, **options(batch_size, threads, depth, device_id))
     def crops() -> tuple[Any, ...]:
-        decoded = [_decode(f"jpeg/{i}", device_id, hw_decoder_load) for i in range(photographs)]
+        decoded = [decode(f"jpeg/{i}", device_id, hw_decoder_load) for i in range(photographs)]
         outputs = []
         for group in groups:
             for view, shown in enumerate(group.photographs):
@@ -94,15 +62,6 @@ def crop_graph(
         return tuple(outputs)
 
     return PixelGraph(crops(), depth)
-
-
-def output_type(dtype: str, device_id: int | None) -> types.DALIDataType:
-    """What DALI hands over for ``dtype``: half precision only on a GPU, and only float16.
-
-    It has no bfloat16, and writes float16 on a CPU at half the speed of float32; torch casts both, rounding once.
-    """
-    half = dtype == "float16" and device_id is not None
-    return types.DALIDataType.FLOAT16 if half else types.DALIDataType.FLOAT
 
 
 def crop_inputs(
@@ -203,105 +162,6 @@ def _solarized(image: Any, solarize_from: Any, *, in_float: bool) -> Any:
     # Inverting 8 bits is an exclusive or with 255; the others meet one with 0.
     ones = types.Constant(255, dtype=types.DALIDataType.UINT8)
     return image ^ (fn.cast(inverted, dtype=types.DALIDataType.UINT8) * ones)
-
-
-def evaluation_graph(
-    batch_size: int, crop: int, *, threads: int, depth: int, device_id: int | None, hw_decoder_load: float
-) -> PixelGraph:
-    """Decode, resize to ``resized``, cut [3, crop, crop] float32 in [0, 1] out at ``crop_y``, ``crop_x`` (0 to 1)."""
-    pipeline = _pipeline(batch_size, threads, depth, device_id)
-    with pipeline:
-        image = fn.resize(
-            _decode("jpeg/0", device_id, hw_decoder_load),
-            size=fn.external_source(name="resized"),
-            interp_type=types.DALIInterpType.INTERP_CUBIC,
-            antialias=True,
-        )
-        pipeline.set_outputs(
-            fn.crop_mirror_normalize(
-                image,  # type: ignore[arg-type]  # DALI 2.4's stub of resize promises less than resize returns
-                crop=(crop, crop),
-                crop_pos_y=fn.external_source(name="crop_y"),
-                crop_pos_x=fn.external_source(name="crop_x"),
-                mean=[0.0, 0.0, 0.0],
-                std=WHITE,
-                dtype=types.DALIDataType.FLOAT,
-                output_layout="CHW",
-            )
-        )
-    return PixelGraph(pipeline, depth)
-
-
-def to_torch(
-    outputs: Sequence[Any], counts: Sequence[int], dtype: str, stream: torch.cuda.Stream | None = None
-) -> list[Tensor]:
-    """Outputs gathered ``counts`` at a time into tensors [count, batch, ...] that own their memory, on DALI's device.
-
-    On a GPU the tensors are complete on return, and made known to the caching allocator as the given stream's.
-    """
-    views = iter(outputs)
-    if stream is None:
-        return [
-            torch.from_numpy(np.stack([np.asarray(next(views)) for _ in range(n)])).to(DTYPES[dtype]) for n in counts
-        ]
-    with torch.cuda.stream(stream):
-        gathered = [torch.stack([torch.from_dlpack(next(views)) for _ in range(n)]).to(DTYPES[dtype]) for n in counts]
-    stream.synchronize()  # DALI takes its buffers back after this; only the loader's own thread waits
-    return gathered
-
-
-def device_id(device: torch.device) -> int | None:
-    """DALI's number of a torch device; None is the CPU."""
-    if device.type != "cuda":
-        return None
-    return device.index if device.index is not None else torch.cuda.current_device()
-
-
-def undecodable(jpegs: Sequence[np.ndarray], *, device_id: int | None, hw_decoder_load: float) -> list[int]:
-    """Places of the photographs that DALI can not decode, found by decoding each one alone.
-
-    A failure poisons a pipeline, and its message seldom says which photograph it was (DALI 2.4).
-    """
-    bad: list[int] = []
-    graph: PixelGraph | None = None
-    for place, jpeg in enumerate(jpegs):
-        if graph is None:
-            pipeline = _pipeline(1, 1, 1, device_id)
-            with pipeline:
-                pipeline.set_outputs(_decode("jpeg/0", device_id, hw_decoder_load))
-            graph = PixelGraph(pipeline, 1)
-        try:
-            graph.submit({"jpeg/0": [jpeg]})
-            graph.collect()
-            graph.release()
-        except RuntimeError:
-            bad.append(place)
-            graph = None
-    return bad
-
-
-def _pipeline(batch_size: int, threads: int, depth: int, device_id: int | None) -> Pipeline:
-    return Pipeline(**_options(batch_size, threads, depth, device_id))
-
-
-def _options(batch_size: int, threads: int, depth: int, device_id: int | None) -> dict[str, Any]:
-    return {
-        "batch_size": batch_size,
-        "num_threads": threads,
-        "device_id": device_id,
-        "prefetch_queue_depth": depth,
-        # On a CPU the dynamic executor takes fresh memory for every output of every batch, and the kernel's time to
-        # give it was a tenth of the loader's; the older one keeps its buffers.
-        "exec_dynamic": device_id is not None,
-        "set_affinity": False,
-    }
-
-
-def _decode(name: str, device_id: int | None, hw_decoder_load: float) -> Any:
-    jpeg = fn.external_source(name=name, dtype=types.DALIDataType.UINT8, ndim=1)
-    if device_id is None:
-        return fn.decoders.image(jpeg, device="cpu", output_type=types.DALIImageType.RGB)
-    return fn.decoders.image(jpeg, device="mixed", output_type=types.DALIImageType.RGB, hw_decoder_load=hw_decoder_load)
 
 
 def _input_name(group: ViewGroup, view: int, name: str) -> str:

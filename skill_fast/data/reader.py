@@ -14,6 +14,7 @@ import numpy as np
 
 from shards.places import Place
 from skill_fast.data.index import CatalogueIndex
+from skill_fast.data.jpeg_look import fault
 from skill_fast.data.open_shards import open_shards
 from skill_fast.errors import BadData, StorageFailure, TooMuchSkipped
 
@@ -32,7 +33,7 @@ class SkipLimits:
 
 
 class Reader:
-    """Reads photographs by (shard, offset, size) with pread and holds them against their crc32.
+    """Reads photographs by (shard, offset, size) with pread, holds them against their crc32 and looks at their markers.
 
     ``counts`` has the times that a photograph was wanted and could not be used, by reason (``crc32``,
     ``undecodable``); ``photographs_read`` counts all that were wanted. Each unusable photograph is listed once in
@@ -49,6 +50,7 @@ class Reader:
         self.counts: Counter[str] = Counter()
         self.photographs_read = 0
         self.bad: dict[int, str] = {}
+        self._details: dict[int, str] = {}
         self._listed: set[int] = set()
         self._examples: list[str] = []
         self._in_a_row = 0
@@ -58,17 +60,20 @@ class Reader:
         """The JPEG's bytes, [size] uint8; None where they are not what the index says, or known to be undecodable."""
         self.photographs_read += 1
         if image not in self.bad:
-            data = self._pread(image)
-            if zlib.crc32(data) == self.index.crc32[image]:
+            data, index = self._pread(image), self.index
+            if zlib.crc32(data) != index.crc32[image]:
+                self.mark_bad(image, "crc32", "the bytes are not those that were written")
+            elif why := fault(data, int(index.height[image]), int(index.width[image])):
+                self.mark_bad(image, "undecodable", why)
+            else:
                 self._in_a_row = 0
                 return np.frombuffer(data, dtype=np.uint8)
-            self.bad[image] = "crc32"
         self._skip(image, epoch, position)
         return None
 
-    def mark_bad(self, image: int, reason: str) -> None:
+    def mark_bad(self, image: int, reason: str, detail: str) -> None:
         """Have every ``read`` of this photograph skip it from now on."""
-        self.bad[image] = reason
+        self.bad[image], self._details[image] = reason, detail
 
     def close(self) -> None:
         self.shards.close()
@@ -113,7 +118,7 @@ class Reader:
         self._in_a_row += 1
         if image not in self._listed:
             self._listed.add(image)
-            self._examples.append(f"{reason}: {self.index.describe(image)}")
+            self._examples.append(f"{reason}: {self.index.describe(image)}: {self._details[image]}")
             self._list(image, epoch, position)
         skipped, read = self.counts.total(), self.photographs_read
         over_share = read >= self.limits.judged_after and skipped > self.limits.max_share * read
@@ -131,6 +136,7 @@ class Reader:
             return
         line = {
             "reason": self.bad[image],
+            "detail": self._details[image],
             "image": image,
             "product": self.index.product[image],
             "view": self.index.view[image],

@@ -20,8 +20,10 @@ from torch import Tensor, nn
 
 from skill_fast.engine.ds_config import batch_layout, check_ds_config, load_ds_config, precision_of, stage_of
 from skill_fast.engine.flat_groups import FlatGroup, flatten_masters, zero_groups
-from skill_fast.engine.param_groups import LAST_LAYER, ParamGroup, param_groups
-from skill_fast.engine.ranks import meet
+from skill_fast.engine.lars import build_lars
+from skill_fast.engine.masked_step import MaskedAdamW, take_over_stage_0, take_over_zero, unasked
+from skill_fast.engine.param_groups import CONSTANT_LR, LAST_LAYER, ParamGroup, param_groups
+from skill_fast.engine.ranks import cores_of_rank, meet
 from skill_fast.errors import BadUsage
 
 __all__ = ["Engine", "batch_layout", "build_engine", "check_ds_config", "init_distributed", "leave", "load_ds_config"]
@@ -68,41 +70,14 @@ def init_distributed(timeout_minutes: float = 10.0) -> tuple[int, int, torch.dev
 
 def _share_cores() -> None:
     """Give every rank of this machine its part of the cores; OMP_NUM_THREADS, where set, stays in force."""
-    ranks = int(os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("LOCAL_SIZE") or 1)
     if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // ranks))
+        torch.set_num_threads(cores_of_rank())
 
 
 def leave() -> None:
     """Leave the process group, if one was joined."""
     if dist.is_initialized():
         dist.destroy_process_group()
-
-
-class GuardedAdamW(torch.optim.AdamW):
-    """AdamW for fp32 without ZeRO, where DeepSpeed neither keeps the gradient norm nor skips a non-finite step.
-
-    ``step``: norm of all gradients; not finite -> nothing moves and ``overflow`` is True; else clip to ``max_norm`` and
-    update. DeepSpeed's engine reads ``overflow`` and ``_global_grad_norm`` exactly as from its own optimizers.
-    """
-
-    def __init__(self, groups: Sequence[dict[str, Any]], max_norm: float, **options: Any) -> None:
-        super().__init__(groups, **options)
-        self.max_norm = max_norm
-        self.overflow = False
-        self._global_grad_norm: Tensor | float = 0.0
-
-    @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # type: ignore[override]
-        params = [p for group in self.param_groups for p in group["params"] if p.grad is not None]
-        norm = torch.nn.utils.get_total_norm([p.grad for p in params if p.grad is not None])
-        self._global_grad_norm = norm
-        self.overflow = not bool(torch.isfinite(norm))
-        if self.overflow:
-            return
-        if self.max_norm > 0:
-            torch.nn.utils.clip_grads_with_norm_(params, self.max_norm, norm)
-        super().step()
 
 
 class Engine:
@@ -123,6 +98,10 @@ class Engine:
         """Stage 0 in fp16 leaves the loss scale in the gradient norm; every other optimizer takes it out."""
         self.names = {param: name for name, param in self.module.named_parameters()}
         self.flat_groups: list[FlatGroup] = self._find_masters()
+        if self.precision != "fp16" and self.stage > 0:
+            take_over_zero(deepspeed_engine.optimizer)
+        elif self.precision == "bf16":
+            take_over_stage_0(deepspeed_engine.optimizer)
 
     def __call__(self, *inputs: Any, **named: Any) -> Any:
         """The student's forward, under DeepSpeed's hooks."""
@@ -137,12 +116,22 @@ class Engine:
         self.ds.backward(loss)
 
     def step(self) -> None:
-        """Update the weights at an accumulation boundary; a step with non-finite gradients moves nothing."""
-        self.ds.step()
+        """Update the weights at an accumulation boundary; a step with non-finite gradients moves nothing.
 
-    def step_was_applied(self) -> bool:
-        """Whether the latest ``step`` moved the weights: False between boundaries and after a non-finite gradient."""
-        return bool(self.ds.was_step_applied())
+        The host does not wait for the device, but in fp16 and with the optimizer on the CPU.
+        """
+        if self.precision == "fp16":
+            self.ds.step()
+            return
+        with unasked():
+            self.ds.step()
+
+    @property
+    def finite(self) -> Tensor:
+        """[] bool on the device: whether the gradients at the latest boundary were finite, and so the step applied."""
+        if self.precision == "fp16":  # DeepSpeed's own decision, with its loss scale
+            return torch.full((), bool(self.ds.was_step_applied()), device=self.device)
+        return torch.isfinite(self.grad_norm)
 
     @property
     def grad_norm(self) -> Tensor:
@@ -155,15 +144,19 @@ class Engine:
         """DeepSpeed's optimizer around ours (ours itself at stage 0 in fp32)."""
         return self.ds.optimizer
 
-    def set_schedules(self, lr: float, weight_decay: float, freeze_last_layer: bool = False) -> None:
+    def set_schedules(
+        self, lr: float, weight_decay: float, freeze_last_layer: bool = False, peak_lr: float | None = None
+    ) -> None:
         """Write this step's learning rate and weight decay into the parameter groups.
 
         Weight decay reaches only groups that decay. ``freeze_last_layer`` gives the last layer's groups a learning rate
         and a decay of 0; its moments go on averaging and its gradient still counts in the norm.
+        ``peak_lr`` is the rate of the groups that keep theirs.
         """
         for group in self.optimizer_wrapper.param_groups:
             frozen = freeze_last_layer and group["name"].startswith(LAST_LAYER)
-            group["lr"] = 0.0 if frozen else lr
+            constant = peak_lr is not None and group["name"].startswith(CONSTANT_LR)
+            group["lr"] = 0.0 if frozen else peak_lr if constant else lr
             group["weight_decay"] = weight_decay if group["decays"] and not frozen else 0.0
 
     def _find_masters(self) -> list[FlatGroup]:
@@ -181,8 +174,11 @@ def build_engine(
     groups: Sequence[ParamGroup] | None = None,
     betas: tuple[float, float] = (0.9, 0.999),
     eps: float = 1e-8,
+    lars: bool = False,
 ) -> Engine:
     """Hand a student to DeepSpeed, with AdamW over ``groups`` (``param_groups(model)`` unless given).
+
+    ``lars``: LARS with momentum ``betas[0]`` instead, at ZeRO stage 0.
 
     The model is cast to the dtype of the ds_config in place and moved to the device; in bf16 and fp16 its masters start
     from the rounded weights (DeepSpeed casts first). Learning rate and weight decay are 0 until ``set_schedules``.
@@ -195,8 +191,12 @@ def build_engine(
     groups = param_groups(model) if groups is None else groups
     resolved, clip = _resolved(ds_config, world_size)
     options = {"lr": 0.0, "betas": betas, "eps": eps, "fused": True}
-    if stage_of(ds_config) == 0 and precision_of(ds_config) == "fp32":
-        optimizer: torch.optim.Optimizer = GuardedAdamW([g.for_optimizer() for g in groups], max_norm=clip, **options)
+    optimizer: torch.optim.Optimizer
+    stage, precision = stage_of(ds_config), precision_of(ds_config)
+    if lars:
+        optimizer = build_lars(groups, stage=stage, precision=precision, max_norm=clip, momentum=betas[0])
+    elif stage == 0 and precision == "fp32":
+        optimizer = MaskedAdamW([g.for_optimizer() for g in groups], max_norm=clip, **options)
     else:
         optimizer = torch.optim.AdamW([g.for_optimizer() for g in groups], **options)  # type: ignore[arg-type]
     _check_device(precision_of(ds_config), device)

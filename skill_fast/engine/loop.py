@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import gc
 import signal
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch import distributed as dist
@@ -19,15 +22,17 @@ from skill_fast.data.loader import Loader
 from skill_fast.engine.checkpoint import Checkpointer
 from skill_fast.engine.cpu_precision import warning
 from skill_fast.engine.deepspeed_engine import Engine
+from skill_fast.engine.not_finite import NotFiniteSteps
 from skill_fast.engine.optimizer import Course, StepValues
 from skill_fast.engine.teacher import ShardedTeacher
-from skill_fast.errors import NotFinite, Preempted
+from skill_fast.errors import Preempted
 from skill_fast.kernels import describe
 from skill_fast.methods import Method
+from skill_fast.models.speed import attention_backend
 from skill_fast.telemetry.clock import Clock
+from skill_fast.telemetry.collapse import verdict
 from skill_fast.telemetry.sinks import Sinks
 
-NOT_FINITE_IN_A_ROW = 3
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 
 
@@ -43,9 +48,12 @@ class Run:
     checkpointer: Checkpointer
     export: Callable[[int], None]
     """Called with the step at every checkpoint, on all ranks: writes the encoder."""
+    not_finite: NotFiniteSteps
+    watch: Callable[[int], Mapping[str, float]] | None = None
+    """Called with the step at every logged step, on all ranks: figures to log beside the others, often none."""
     step: int = 0
     """Optimizer steps done, those that were skipped for non-finite gradients included."""
-    not_finite_in_a_row: int = field(default=0, init=False)
+    _warned: bool = field(default=False, init=False)
 
     def __enter__(self) -> Run:
         return self
@@ -60,8 +68,17 @@ class Run:
             f"{loader.sampler.photographs:,} photographs, {loader.steps_per_epoch} steps an epoch; "
             f"steps {self.step} to {course.total_steps} of {engine.global_batch} products\n"
             f"{engine.world_size} x {engine.device.type}, {engine.precision}, ZeRO {engine.stage}, "
-            f"{describe(engine.device)}, gradient clipping by global norm" + (f"\n{slow}" if slow else "")
+            f"{describe(engine.device)}, {self._attention()}, gradient clipping by global norm"
+            + (f"\n{slow}" if slow else "")
         )
+
+    def _attention(self) -> str:
+        backbone, engine = self.method.student.backbone, self.engine
+        chosen = [
+            f"{attention_backend(backbone, engine.device, engine.dtype, g.size)} at {g.size}"
+            for g in self.method.views()
+        ]
+        return f"attention: {', '.join(chosen)}"
 
     def sinks(self, run_folder: Path) -> Sinks:
         """Where this run's numbers go; ranks other than 0 write nothing."""
@@ -78,7 +95,7 @@ class Run:
         state = self.checkpointer.resume(allow_change)
         if state is not None:
             self.step = state["step"]
-            self.not_finite_in_a_row = state["not_finite_in_a_row"]
+            self.not_finite.steps = list(state["not_finite_steps"])
             self.loader.load_state_dict(state["loader"])
             self.method.load_state_dict(state["method"])
 
@@ -86,7 +103,7 @@ class Run:
         """Write a checkpoint of this moment, and the encoder beside it."""
         state = {
             "step": self.step,
-            "not_finite_in_a_row": self.not_finite_in_a_row,
+            "not_finite_steps": self.not_finite.steps,
             "loader": self.loader.state_dict(),
             "method": self.method.state_dict(),
         }
@@ -100,10 +117,11 @@ class Run:
 
             for each step: for each micro-batch: loss = method.loss(student, crops); backward
                            engine.step()
-                           if it was applied: teacher <- EMA(student), center <- EMA(teacher's logits)
+                           where it was applied: teacher <- EMA(student), center <- EMA(teacher's logits)
 
-        Raises Preempted after SIGTERM or SIGUSR1, with a checkpoint written; NotFinite after three steps in a row whose
-        gradients were not finite, with the last checkpoint kept.
+        The host runs ahead of the device; it waits for it when a step is logged or saved. Raises Preempted after
+        SIGTERM or SIGUSR1, with a checkpoint written; NotFinite where ``NotFiniteSteps`` says so, with the last
+        checkpoint kept.
         """
         batches, clock = iter(self.loader), Clock()
         with _collected_by_hand(), _asked_to_stop() as asked:
@@ -114,11 +132,23 @@ class Run:
                 self.step += 1
                 at_end = self.step == self.course.total_steps
                 log = self.step % log_every == 0 or at_end
+                save = at_end or self.step % checkpoint_every == 0
+                if log or save:
+                    clock.sync("not finite", self.not_finite.look)
                 if log:
-                    sinks.log(self.step, values, self._mean_over_ranks(tensors), clock)
+                    with clock.phase("sync:metrics"):
+                        logged: dict[str, Tensor | float] = {**self._mean_over_ranks(tensors)}
+                    if self.watch is not None:
+                        with clock.phase("watch"):
+                            self.teacher.wait()
+                            logged |= self.watch(self.step)
+                    with clock.phase("sync:metrics"):
+                        row = sinks.log(self.step, values, logged, clock)
+                    self._warn(row)
                 # Ranks get a signal at different moments: they agree, where they meet anyway.
                 stop = (log or self.engine.world_size == 1) and self._any_rank(asked)
-                if at_end or stop or self.step % checkpoint_every == 0:
+                if save or stop:
+                    self.not_finite.look()
                     self.save()
                     gc.collect()
                 if stop and not at_end:
@@ -130,26 +160,36 @@ class Run:
     def _one_step(self, batches: Iterator[Batch], values: StepValues, clock: Clock) -> dict[str, Tensor]:
         """One optimizer step; returns device tensors to log, means over this rank's micro-batches."""
         engine, method = self.engine, self.method
-        engine.set_schedules(values.lr, values.weight_decay, values.last_layer_frozen)
+        engine.set_schedules(values.lr, values.weight_decay, values.last_layer_frozen, values.peak_lr)
         logged: dict[str, Tensor] = {}
+        products = []
         for micro_step in range(engine.micro_steps):
             batch = next(batches)
             clock.add("data_wait", batch.wait_ms)
+            products.append(batch.products)
             crops = {name: crop.to(engine.dtype) for name, crop in batch.crops.items()}
             self.teacher.wait()
-            loss, tensors = method.loss(engine, crops, values.teacher_temp)
+            loss, tensors = method.loss(engine, crops, values.teacher_temp, batch.labels)
             if micro_step == engine.micro_steps - 1:
                 method.reduce()
             engine.backward(loss)
             engine.step()
             for name, tensor in tensors.items():
                 logged[name] = logged.get(name, 0) + tensor / engine.micro_steps
-        applied = engine.step_was_applied()
-        if applied:
-            self.teacher.update(values.ema_momentum)
-        method.commit(applied)
-        self._count(applied)
+        finite = engine.finite
+        self.teacher.update(values.ema_momentum, finite)
+        method.commit(finite)
+        self.not_finite.note(self.step + 1, finite, np.concatenate(products))
         return logged | {"grad_norm": engine.grad_norm}
+
+    def _warn(self, row: Mapping[str, Any]) -> None:
+        """Say it in words when outputs collapse, on rank 0, at most once until they recover."""
+        seen = {name.removeprefix("watch/"): value for name, value in row.items() if value is not None}
+        center = self.method.state_dict().get("center")
+        wrong = verdict(seen if center is None else seen | {"prototypes": center.numel()})
+        if wrong and not self._warned and self.engine.rank == 0:
+            print(f"step {self.step}: {wrong}", file=sys.stderr)
+        self._warned = bool(wrong)
 
     def _mean_over_ranks(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         if self.engine.world_size == 1:
@@ -157,16 +197,6 @@ class Run:
         stacked = torch.stack([tensor.float() for tensor in tensors.values()])
         dist.all_reduce(stacked)
         return dict(zip(tensors, stacked / self.engine.world_size))
-
-    def _count(self, applied: bool) -> None:
-        self.not_finite_in_a_row = 0 if applied else self.not_finite_in_a_row + 1
-        # fp16 finds its loss scale by steps that overflow; DeepSpeed ends a run whose scale is at its floor.
-        if self.not_finite_in_a_row >= NOT_FINITE_IN_A_ROW and self.engine.precision != "fp16":
-            raise NotFinite(
-                f"the gradients of {self.not_finite_in_a_row} steps up to step {self.step + 1} are not finite",
-                allowed=f"fewer than {NOT_FINITE_IN_A_ROW} in a row",
-                change="a lower --optimizer.lr, or look at the photographs; checkpoints already written are kept",
-            )
 
     def _any_rank(self, asked: list[int]) -> bool:
         if self.engine.world_size == 1:

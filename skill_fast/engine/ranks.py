@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 
+import torch
 import torch.distributed as dist
 
 from skill_fast.errors import BadUsage, LostRank
@@ -26,6 +27,22 @@ def meet(backend: str, timeout: timedelta) -> None:
             allowed="a port that no other run on the machine uses",
             change="deepspeed --master_port NUMBER skill_fast/train.py ...",
         ) from error
+
+
+def cores_of_rank() -> int:
+    """This rank's part of the cores of its machine."""
+    ranks = int(os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("LOCAL_SIZE") or 1)
+    return max(1, len(os.sched_getaffinity(0)) // ranks)
+
+
+def least_of_ranks(number: float) -> float:
+    """The least of all ranks' numbers, the same on each of them."""
+    if not dist.is_initialized() or dist.get_world_size() == 1:
+        return number
+    on_gpu = dist.get_backend() == "nccl"
+    least = torch.tensor(number, dtype=torch.float64, device="cuda" if on_gpu else "cpu")
+    dist.all_reduce(least, op=dist.ReduceOp.MIN)
+    return float(least)
 
 
 @contextmanager

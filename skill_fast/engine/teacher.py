@@ -23,7 +23,7 @@ from skill_fast.kernels import ema_update
 class ShardedTeacher:
     """The average of ``engine.module`` as ``teacher``'s weights.
 
-    ``engine.step(); if engine.step_was_applied(): teacher.update(m)`` ... ``teacher.wait(); teacher.module(crops)``.
+    ``engine.step(); teacher.update(m, engine.finite)`` ... ``teacher.wait(); teacher.module(crops)``.
     Parameters become views of flat buffers in the model's dtype with the student's layout. Works alike for ZeRO 0, 1
     and 2, with the optimizer on the CPU or not, in bf16, fp16 and fp32, for any world size.
     """
@@ -42,24 +42,34 @@ class ShardedTeacher:
                 change="build both with the same arguments",
             )
         teacher.requires_grad_(False).to(engine.device)
+        for norm in teacher.modules():
+            if isinstance(norm, nn.modules.batchnorm._BatchNorm):
+                norm.track_running_stats = False  # it norms by its batch, and keeps the student's running statistics
         with torch.no_grad():
             self._take_flat_buffers(mine)
             self._copy_the_rest(student, mine)
 
-    def update(self, momentum: float | Tensor) -> None:
+    def update(self, momentum: float, finite: Tensor) -> None:
         """``teacher <- m teacher + (1 - m) student`` on this rank's shard; starts the gathering of the result.
 
-        Call it only after a step that was applied. Buffers (batch norm's statistics, say) are copied, not averaged.
+        finite: [] bool on the device; where it is False the step was not applied, and m is 1: nothing moves, and the
+        host need not know. Buffers (batch norm's statistics, say) are copied, not averaged.
         """
         self.wait()
+        with torch.no_grad():
+            # In float64, so that 1 - m is as exact as the schedule's own number.
+            m = torch.full((), momentum, dtype=torch.float64, device=finite.device).masked_fill_(~finite, 1.0)
         for group, flat, shard in zip(self.engine.flat_groups, self._flats, self.shards):
             with torch.no_grad():
-                self._average(group.fp32_shard.detach(), shard, flat[group.shard], momentum)
+                self._average(group.fp32_shard.detach(), shard, flat[group.shard], m)
             if self.engine.world_size > 1:
                 work = dist.all_gather_into_tensor(flat, flat[group.shard], async_op=True)
                 self._pending.append(cast(dist.Work, work))
         for mine, students in self._buffers:
-            mine.copy_(students)
+            kept = torch.where(finite, students, mine)
+            mine.copy_(kept)
+            if students.is_floating_point():  # running statistics of a step that was not applied may be NaN
+                students.copy_(kept)
 
     def wait(self) -> None:
         """Wait until every rank's part has arrived: before the teacher's forward."""
@@ -81,6 +91,8 @@ class ShardedTeacher:
             )
         for name, shard in self.state_dict().items():
             shard.copy_(state[name])
+        for mine, students in self._buffers:  # the student's were loaded before
+            mine.copy_(students)
         self._spread()
 
     def full_state(self) -> dict[str, Tensor]:
@@ -135,11 +147,11 @@ class ShardedTeacher:
             buffer.data = students[name].detach().clone()
         self._buffers = [(buffer, students[name]) for name, buffer in self.module.named_buffers()]
 
-    def _average(self, student: Tensor, shard: Tensor, out: Tensor, momentum: float | Tensor) -> None:
+    def _average(self, student: Tensor, shard: Tensor, out: Tensor, momentum: Tensor) -> None:
         if shard.device == out.device:
             ema_update(shard, student, momentum, out=out)
         else:  # optimizer on the CPU, model on the GPU
-            ema_update(shard, student, momentum)
+            ema_update(shard, student, momentum.to(shard.device))
             out.copy_(shard)
 
     def _spread(self) -> None:

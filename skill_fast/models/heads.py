@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -10,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from skill_fast.models.speed import packed_features
 from skill_fast.models.vit import fan_in_init
 
 
@@ -58,6 +61,27 @@ class DistillationHead(nn.Module):
         return F.linear(projected, F.normalize(self.last_layer.weight, dim=-1, eps=1e-6))
 
 
+class ProjectionHead(nn.Sequential):
+    """MLP of linear layers with ReLU between: projectors and predictors of the contrastive methods.
+
+    sizes: (in, hidden ..., out). norm: batch norm after the "hidden" layers, after "all" (the last one without gain and
+    bias, as SimSiam) or after "none". Layers in front of a batch norm have no bias: it would be subtracted again.
+    Weights are drawn as torch draws them for linear layers, seeded.
+    """
+
+    def __init__(self, sizes: Sequence[int], norm: Literal["none", "hidden", "all"], *, seed: int) -> None:
+        layers: list[nn.Module] = []
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            for place, (inputs, outputs) in enumerate(pairwise(sizes), start=2):
+                last = place == len(sizes)
+                normed = norm == "all" or (norm == "hidden" and not last)
+                layers.append(nn.Linear(inputs, outputs, bias=not normed))
+                layers += [nn.BatchNorm1d(outputs, affine=not last)] if normed else []
+                layers += [] if last else [nn.ReLU()]
+        super().__init__(*layers)
+
+
 class MultiCrop(nn.Module):
     """A backbone and a head over crops of several resolutions.
 
@@ -69,8 +93,14 @@ class MultiCrop(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.head = head
+        self.packed = False
+        """Whether the token-wise layers see the crops of all resolutions at once (``speed.prepare``)."""
 
     def forward(self, *crops: Float[Tensor, "_ batch 3 _ _"]) -> Float[Tensor, "all_views batch prototypes"]:
         batch = crops[0].shape[1]
-        features = torch.cat([self.backbone(group.flatten(0, 1)) for group in crops])
+        groups = [group.flatten(0, 1) for group in crops]
+        if self.packed:
+            features = packed_features(self.backbone, groups)
+        else:
+            features = torch.cat([self.backbone(group) for group in groups])
         return self.head(features).unflatten(0, (-1, batch))

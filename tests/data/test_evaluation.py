@@ -14,7 +14,7 @@ from torchvision.transforms.v2 import functional as torchvision
 from skill_fast.data.index import open_index
 from skill_fast.data.loader import EvaluationLoader
 from skill_fast.errors import BadData, BadUsage
-from tests.data.conftest import Product, flip_a_byte, jpeg, some_products
+from tests.data.conftest import Product, flip_a_byte, fractional_sampling, jpeg, some_products
 
 
 @pytest.mark.parametrize(("resize", "crop"), [(48, 40), (33, 32), (64, 64), (130, 111)])
@@ -55,8 +55,9 @@ def test_a_damaged_photograph_is_named(catalogue):
         list(loader)
 
 
-def test_an_undecodable_photograph_is_named(catalogue):
-    cut = jpeg(np.zeros((64, 64, 3), dtype=np.uint8))[:200]
-    index = open_index(catalogue([Product("a", [(50, 50), (50, 50)]), Product("b", [(50, 50), cut])]))
+@pytest.mark.parametrize("damaged", [lambda file: file[:200], fractional_sampling], ids=["the look", "the decoder"])
+def test_an_undecodable_photograph_is_named(catalogue, damaged):
+    bad = damaged(jpeg(np.zeros((64, 64, 3), dtype=np.uint8)))
+    index = open_index(catalogue([Product("a", [(50, 50), (50, 50)]), Product("b", [(50, 50), bad])]))
     with pytest.raises(BadData, match=r"photograph 1 of product row 1 .* it can not be decoded"):
         list(EvaluationLoader(index, np.arange(4), resize=32, crop=32, batch_size=2, threads=1))

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
+from benchmarks.parity import BLUR, COLORS
+from benchmarks.pixels import PLAIN, crops_of, still_plan
+from skill_fast.data.dali import device_id, to_torch
 from skill_fast.data.loader import EvaluationLoader, Loader, LoaderConfig
+from skill_fast.data.pipeline import crop_graph, crop_inputs
 from skill_fast.data.views import ViewGroup
+from tests.data.conftest import drawn, jpeg
 
 pytestmark = pytest.mark.gpu
 VIEWS = (ViewGroup("global", (0, 1), 48, (0.4, 1.0)), ViewGroup("local", (0, 0), 24, (0.05, 0.4)))
@@ -59,3 +65,82 @@ def test_photographs_for_evaluation_are_those_of_the_cpu(index, device):
         return torch.cat([p.cpu() for _, p in loader])
 
     assert (photographs("cpu") - photographs(device)).abs().mean() < 1.5 / 255
+
+
+def under_load(stop: threading.Event, device: torch.device) -> None:
+    """Matrix products on a stream of their own, so that the decoder meets a GPU that is busy."""
+    with torch.cuda.stream(torch.cuda.Stream(device)):
+        matrix = torch.randn(4096, 4096, device=device, dtype=torch.bfloat16)
+        while not stop.is_set():
+            for _ in range(20):
+                matrix @ matrix
+            torch.cuda.current_stream(device).synchronize()
+
+
+@pytest.mark.parametrize("hw_decoder_load", [0.0, 0.65, 1.0])
+def test_the_decoder_gives_the_same_pixels_under_load(device, hw_decoder_load):
+    """One batch of 64 photographs 200 times: the very same crops with one decoder for all; where hardware and CUDA
+    share a batch, who decodes what may change, and their chroma differs by less than a level on average."""
+    photographs = [np.frombuffer(jpeg(drawn(500, 400, seed)), dtype=np.uint8) for seed in range(64)]
+    group = ViewGroup("view", (0,), 224, (1.0, 1.0), generic=PLAIN)
+    plan = still_plan([(500, 400)] * 64, 224)
+    options = {"mean": (0.0,) * 3, "std": (1 / 255,) * 3, "dtype": "float16", "threads": 4, "depth": 2}
+    flags = {"bends": False, "erases": False}
+    graph = crop_graph(
+        [group], 64, photographs=1, device_id=device_id(device), hw_decoder_load=hw_decoder_load, **options, **flags
+    )
+    inputs, stream = crop_inputs([group], {"view": plan}, [photographs], **flags), torch.cuda.Stream(device)
+    stop = threading.Event()
+    load = threading.Thread(target=under_load, args=(stop, device))
+    load.start()
+    try:
+        first, worst, mean = None, 0.0, 0.0
+        graph.submit(inputs)
+        for _ in range(200):
+            graph.submit(inputs)
+            [crops] = to_torch(graph.collect(stream), [1], "float16", stream)
+            graph.release()
+            first = crops if first is None else first
+            difference = (crops.float() - first.float()).abs()
+            worst, mean = max(worst, float(difference.max())), max(mean, float(difference.mean()))
+    finally:
+        stop.set()
+        load.join()
+    print(f"hw_decoder_load {hw_decoder_load}: at most {worst} levels, on average {mean:.4f}")
+    assert worst == 0 if hw_decoder_load in (0.0, 1.0) else mean < 1
+
+
+STAGES = {  # stage: what the plan changes, the generic augmentation, most levels that rounding to 8 bits explains
+    "resize": ({"region": [5, 9, 231, 240]}, PLAIN, 1.01),
+    "warp": ({"homography": [[0.9, -0.3, 40.2], [0.3, 0.9, -33.7], [0, 0, 1]]}, PLAIN, 1.01),
+    "colour": ({"brightness": 1.2, "contrast": 0.7, "saturation": 1.2, "hue_degrees": 30.0}, COLORS, 1.01),
+    "blur": ({"blur_sigma": 1.7}, BLUR, 1.01),
+}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_each_stage_is_that_of_the_cpu(device, stage):
+    """On a PNG, so that no decoder differs: the GPU rounds to 8 bits after each operation, the CPU keeps floats."""
+    changes, generic, most = STAGES[stage]
+    picture = drawn(256, 256, 2)
+    plan = still_plan([(256, 256)], 224, **{name: np.array([value]) for name, value in changes.items()})
+    options = {"generic": generic, "bends": stage == "warp"}
+    on_cpu = crops_of([picture], 224, plan, **options)
+    on_gpu = crops_of([picture], 224, plan, device_id=device_id(device), **options)
+    difference = np.abs(on_cpu - on_gpu)
+    print(f"{stage}: mean {difference.mean():.3f}, most {difference.max():.2f} levels")
+    assert difference.max() < most
+
+
+@pytest.mark.parametrize("hw_decoder_load", [0.0, 1.0])
+def test_decoding_is_that_of_the_cpu_but_for_its_rounding(device, hw_decoder_load):
+    """nvJPEG and libjpeg-turbo transform and upsample chroma each in their own arithmetic."""
+    photograph = np.frombuffer(jpeg(drawn(256, 256, 3)), dtype=np.uint8)
+    plan, here = still_plan([(256, 256)], 256), device_id(device)
+    on_cpu = crops_of([photograph], 256, plan, encoded=True)
+    on_gpu = crops_of([photograph], 256, plan, encoded=True, device_id=here, hw_decoder_load=hw_decoder_load)
+    difference = np.abs(on_cpu - on_gpu)
+    print(
+        f"decode, hw_decoder_load {hw_decoder_load}: mean {difference.mean():.3f}, most {difference.max():.2f} levels"
+    )
+    assert difference.mean() < 1.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import zlib
 
@@ -116,10 +117,17 @@ def test_tables_that_contradict_themselves_are_refused(catalogue, table, column,
 
 
 def replace_table(path, table):
-    """Write another table, and its size into dataset.json."""
+    """Write another table, and vouch for it in dataset.json."""
     pq.write_table(table, path)
+    vouch(path)
+
+
+def vouch(path):
     manifest = json.loads((path.parent / "dataset.json").read_text())
-    manifest["tables"][path.name]["bytes"] = path.stat().st_size
+    manifest["tables"][path.name] = {
+        "bytes": path.stat().st_size,
+        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+    }
     (path.parent / "dataset.json").write_text(json.dumps(manifest))
 
 
@@ -147,6 +155,9 @@ def test_a_table_that_is_none_is_named(catalogue, name):
     with pytest.raises(BadData, match=rf"{name}\.parquet lacks the column"):
         open_index(folder)
     path.write_bytes(b"x" * path.stat().st_size)
+    with pytest.raises(BadData, match=rf"{name}\.parquet' is not the table that dataset\.json names(?s:.*)repair"):
+        open_index(folder)
+    vouch(path)
     with pytest.raises(BadData, match=rf"{name}\.parquet' can not be read"):
         open_index(folder)
 

@@ -19,7 +19,7 @@ from skill_fast.data.plan import Planner
 from skill_fast.data.sampler import Sampler
 from skill_fast.data.views import GenericAugmentation, ViewGroup
 from skill_fast.errors import BadData, BadUsage, TooMuchSkipped
-from tests.data.conftest import Product, flip_a_byte, jpeg, some_products
+from tests.data.conftest import Product, flip_a_byte, fractional_sampling, jpeg, some_products
 
 VIEWS = (ViewGroup("global", (0, 1), 32, (0.4, 1.0)), ViewGroup("local", (0, 0), 16, (0.05, 0.4)))
 CONFIG = LoaderConfig(threads=1, window_shards=2)
@@ -219,13 +219,15 @@ def test_the_count_of_skipped_photographs_is_exact(catalogue):
     assert loader.reader.photographs_read == 2 * 60 - once.sum() + wanted
 
 
+@pytest.mark.parametrize("found_by", ["the look", "the decoder"])
 @pytest.mark.parametrize("prefetch", [1, 2, 3])
-def test_undecodable_photographs_are_replaced_like_damaged_ones(catalogue, tmp_path, prefetch):
-    """Their crc32 is right, so only the decoder finds them; the outcome is as if they had been known to be bad."""
-    cut = jpeg(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8))[:300]
+def test_undecodable_photographs_are_replaced_like_damaged_ones(catalogue, tmp_path, prefetch, found_by):
+    """Their crc32 is right; the outcome is as if they had been known to be bad."""
+    noise = jpeg(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8))
+    bad_file = noise[:300] if found_by == "the look" else fractional_sampling(noise)
     products = some_products(12)
-    products[3] = Product("bad-one", [(50, 50), cut, (60, 44), (44, 60)])
-    products[7] = Product("bad-whole", [cut, cut], product_type="dress")
+    products[3] = Product("bad-one", [(50, 50), bad_file, (60, 44), (44, 60)])
+    products[7] = Product("bad-whole", [bad_file, bad_file], product_type="dress")
     index = open_index(catalogue(products, 2))
     bad = {int(index.first_image[3]) + 1, *index.images_of(np.array([7])).tolist()}
     path = tmp_path / "skipped.jsonl"

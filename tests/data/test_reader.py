@@ -47,7 +47,7 @@ def test_damage_is_counted_each_time_and_listed_once(catalogue, tmp_path):
     listing = tmp_path / "skipped.jsonl"
     reader = Reader(index, skipped_path=listing)
     assert [reader.read(i, epoch=2, position=9) is None for i in (2, 3, 3, 4)] == [False, True, True, False]
-    reader.mark_bad(4, "undecodable")
+    reader.mark_bad(4, "undecodable", "the decoder refuses it")
     assert reader.read(4) is None
     assert reader.counts == {"crc32": 2, "undecodable": 1} and reader.photographs_read == 5
     lines = [json.loads(line) for line in listing.read_text().splitlines()]

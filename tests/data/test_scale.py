@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -60,7 +61,10 @@ def large(tmp_path_factory) -> Path:
     for line in lines:
         with open(folder / line["name"], "wb") as tar:
             tar.truncate(shard_bytes)
-    tables = {f.name: {"bytes": f.stat().st_size, "sha256": ""} for f in folder.glob("*.parquet")}
+    tables = {
+        file.name: {"bytes": file.stat().st_size, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
+        for file in folder.glob("*.parquet")
+    }
     manifest = {"format": "skill-shards", "version": 1, "shards": lines, "tables": tables, "fingerprint": "f"}
     (folder / "dataset.json").write_text(json.dumps(manifest))
     return folder

@@ -6,6 +6,7 @@ import json
 import sys
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 
@@ -75,15 +76,17 @@ def frozen(engine: Any) -> dict[str, Any]:
 def spoiled(engine: Any) -> dict[str, Any]:
     before = [p.detach().clone() for p in engine.module.parameters()]
     train_step(engine, 60, spoil=True)
-    applied = [engine.step_was_applied()]
+    applied = [bool(engine.finite)]
     same = all(torch.equal(a, b) for a, b in zip(before, engine.module.parameters()))
     train_step(engine, 61)
-    applied.append(engine.step_was_applied())
+    applied.append(bool(engine.finite))
     finite = all(bool(p.isfinite().all()) for p in engine.module.parameters())
     return {"applied": applied, "untouched_by_nan": same, "finite_after": finite}
 
 
 def refusals() -> dict[str, str]:
+    from deepspeed.accelerator import get_accelerator
+
     told = {}
     bad = {
         "unknown zero key": ds_config(2, "fp32", zero_optimization={"stage": 2, "overlap_com": True}),
@@ -91,12 +94,14 @@ def refusals() -> dict[str, str]:
         "batch": ds_config(2, "fp32", gradient_accumulation_steps=3),
         "fp16 on a cpu": ds_config(2, "fp16"),
     }
-    for name, config in bad.items():
-        try:
-            build_engine(Toy(), config)
-            told[name] = "accepted"
-        except BadUsage as failure:
-            told[name] = str(failure)
+    # Some CPUs do compute in fp16: this test is of those that can not.
+    with mock.patch.object(get_accelerator(), "is_fp16_supported", return_value=False):
+        for name, config in bad.items():
+            try:
+                build_engine(Toy(), config)
+                told[name] = "accepted"
+            except BadUsage as failure:
+                told[name] = str(failure)
     return told
 
 

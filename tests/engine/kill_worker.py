@@ -58,7 +58,7 @@ def attempt(folder: Path, n: int) -> None:
     with open(folder.parent / "seen.jsonl", "a") as file:
         file.write(json.dumps({"n": n, "resumed": step, "teacher": shard, "kept": len(saver._names())}) + "\n")
     train_step(engine, step)
-    teacher.update(0.9)
+    teacher.update(0.9, engine.finite)
     executioner = Executioner(n)
     saver.save(step + 1, {"note": "x"})
     (folder.parent / "calls").write_text(str(executioner.count))

@@ -93,25 +93,25 @@ def test_the_center_moves_after_the_step_over_all_its_micro_batches():
         rows += list(skill.teacher(crops(seed=seed)["global"]).flatten(0, 1))
         assert skill.center is start, "the center of this step must not move before it is over"
     skill.reduce()
-    skill.commit(applied=True)
+    skill.commit(torch.tensor(True))
     torch.testing.assert_close(skill.center, 0.1 * sum(rows) / len(rows), rtol=1e-5, atol=1e-7)
 
 
 def test_a_step_that_was_not_applied_leaves_the_center_and_is_forgotten():
     skill, twin = method(), method()
     skill.loss(skill.student, {k: v * torch.nan for k, v in crops().items()}, 0.04)
-    skill.commit(applied=False)
+    skill.commit(torch.tensor(False))
     assert not skill.center.any()
     for one in (skill, twin):
         one.loss(one.student, crops(seed=2), 0.04)
-        one.commit(applied=True)
+        one.commit(torch.tensor(True))
     assert torch.equal(skill.center, twin.center)
 
 
 def test_state_goes_there_and_back():
     skill, twin = method(), method()
     skill.loss(skill.student, crops(), 0.04)
-    skill.commit(applied=True)
+    skill.commit(torch.tensor(True))
     twin.load_state_dict(skill.state_dict())
     assert torch.equal(skill.center, twin.center) and skill.center.any()
 

@@ -1,0 +1,152 @@
+"""What broken photographs cost the loader: a data set beside a copy of it of which 1 % is broken.
+
+    python -m benchmarks.faults --data SHARDS --out records.jsonl
+
+Photographs are broken in place, and the tables vouch for what they became, so that no crc32 tells: cut short, empty, a
+header that can not be, and sampling factors that only the decoder refuses. Both loaders live at once and take turns,
+``--block`` steps each, so that what else the machine does meets both alike.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+import zlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from benchmarks.loaders import VIEWS
+from shards.errors import exit_with
+from shards.index import sealed
+from skill_fast.data.index import open_index
+from skill_fast.data.loader import Loader, LoaderConfig
+from skill_fast.telemetry.provenance import provenance
+
+SHARE = 0.01
+GOAL = 0.98
+
+
+def cut_short(file: bytes) -> bytes:
+    return file[: len(file) // 2] + bytes(len(file) - len(file) // 2)
+
+
+def emptied(file: bytes) -> bytes:
+    return bytes(len(file))
+
+
+def scrambled_header(file: bytes) -> bytes:
+    return file[:30] + b"\x55" * 400 + file[430:]
+
+
+def fractional_sampling(file: bytes) -> bytes:
+    """Factors of 3, 2 and 1: the markers are in order, libjpeg-turbo refuses it."""
+    frame, found = file.index(b"\xff\xc0\x00\x11"), bytearray(file)
+    found[frame + 11 : frame + 20 : 3] = bytes((0x31, 0x21, 0x11))
+    return bytes(found)
+
+
+WAYS: tuple[Callable[[bytes], bytes], ...] = (cut_short, emptied, scrambled_header, fractional_sampling)
+
+
+def break_photographs(folder: Path, share: float, seed: int = 0) -> dict[int, str]:
+    """Break ``share`` of a data set's photographs in place; row in images.parquet -> how."""
+    rows = pq.read_table(folder / "images.parquet")
+    dataset = json.loads((folder / "dataset.json").read_text())
+    chosen = np.random.default_rng(seed).permutation(len(rows))[: round(share * len(rows))].tolist()
+    crc32, broken = rows["crc32"].to_pylist(), {}
+    for number, image in enumerate(chosen):
+        way = WAYS[number % len(WAYS)]
+        shard, offset, size = (rows[name][image].as_py() for name in ("shard", "offset", "size"))
+        with open(folder / dataset["shards"][shard]["name"], "r+b") as tar:
+            tar.seek(offset)
+            file = way(tar.read(size))
+            tar.seek(offset)
+            tar.write(file)
+        crc32[image], broken[image] = zlib.crc32(file), way.__name__
+    place = rows.column_names.index("crc32")
+    rows = rows.set_column(place, rows.field(place), pa.array(crc32, rows.field(place).type))
+    pq.write_table(rows, folder / "images.parquet")
+    content = (folder / "images.parquet").read_bytes()
+    dataset["tables"]["images.parquet"] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    (folder / "dataset.json").write_bytes(sealed(dataset))
+    return broken
+
+
+def measure(options: argparse.Namespace, scratch: Path) -> list[dict[str, Any]]:
+    copy = Path(shutil.copytree(options.data, scratch / "broken"))
+    broken = break_photographs(copy, SHARE)
+    config = LoaderConfig(recipes="none", max_skipped_share=1.0)
+    common: dict[str, Any] = {"global_batch": options.batch, "config": config, "device": options.device}
+    listed = scratch / "skipped.jsonl"
+    seconds: dict[str, list[float]] = {"clean": [], "broken": []}
+    with (
+        Loader(open_index(options.data), VIEWS, **common) as clean,
+        Loader(open_index(copy), VIEWS, **common, skipped_path=listed) as damaged,
+    ):
+        loaders = {"clean": clean, "broken": damaged}
+        for block in range(options.steps // options.block):
+            for name in ("clean", "broken") if block % 2 else ("broken", "clean"):
+                start = time.perf_counter()
+                for _ in range(options.block):
+                    next(loaders[name])
+                seconds[name].append(time.perf_counter() - start)
+        skipped = damaged.skipped
+    found = {json.loads(line)["image"] for line in listed.read_text().splitlines()}
+    ratio = sum(seconds["clean"]) / sum(seconds["broken"])
+    shapes = {"batch": options.batch, "steps": options.steps, "photographs": open_index(copy).images}
+    products = options.steps * options.batch
+    rates = {name: products / sum(found) for name, found in seconds.items()}
+    plain = [{"what": f"faults/{name}", "value": rate, "unit": "products/s"} for name, rate in rates.items()]
+    return [
+        *(record | {"shapes": shapes} for record in plain),
+        {
+            "what": "faults/1 % broken to clean", "value": ratio, "unit": "times", "goal": GOAL, "shapes": shapes,
+            "quantiles": _spread([c / b for c, b in zip(seconds["clean"], seconds["broken"])]),
+            "broken": len(broken), "found": len(found & set(broken)), "found_wrongly": len(found - set(broken)),
+            "skipped": skipped, "ways": sorted(set(broken.values())),
+        },
+    ]  # fmt: skip
+
+
+def _spread(ratios: list[float]) -> dict[str, float]:
+    cuts = statistics.quantiles(ratios, n=10)
+    return {"p10": cuts[0], "p50": cuts[4], "p90": cuts[8]}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(allow_abbrev=False, prog="benchmarks.faults", description=__doc__.splitlines()[0])
+    parser.add_argument("--data", required=True, help="a folder of shards")
+    parser.add_argument("--out", type=Path, help="file for the records, one JSON object a line")
+    parser.add_argument("--batch", type=int, default=8, help="products (default %(default)s)")
+    parser.add_argument("--steps", type=int, default=1000, help="of each of the two (default %(default)s)")
+    parser.add_argument("--block", type=int, default=25, help="steps in a turn (default %(default)s)")
+    parser.add_argument("--device", default="cpu")
+    return exit_with(lambda: _run(parser.parse_args(arguments)))
+
+
+def _run(options: argparse.Namespace) -> None:
+    with tempfile.TemporaryDirectory() as scratch:
+        records = measure(options, Path(scratch))
+    shared = {"data": Path(options.data).name, "device": options.device, **provenance()}
+    for record in records:
+        print(f"{record['what']:30} {record['value']:8.4g} {record['unit']}")
+    last = records[-1]
+    print(f"broken {last['broken']}, found {last['found']}, found wrongly {last['found_wrongly']}; {last['skipped']}")
+    if options.out:
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        options.out.write_text("".join(json.dumps(record | shared) + "\n" for record in records), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

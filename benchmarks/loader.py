@@ -1,0 +1,181 @@
+"""Loaders side by side: the same photographs, crops and machine, a process a contender, repeats interleaved.
+
+    python -m benchmarks.loader --data SHARDS --out records.jsonl
+    python -m benchmarks.loader --data SHARDS --rows ours "torchvision + PIL DataLoader" --repeats 5
+
+2 x 224 + 8 x 96 crops of two photographs of a product: window, flip, jitter, grey, blur, normalise (SkiLL's G, without
+A, which only ours has). Before it is timed every contender passes a gate: shapes, normalisation, two photographs of
+one product. Rates are medians over the repeats; ratios are within a repeat. On a GPU ``--sweep`` adds rows of ours
+with other shares for the hardware decoder, prefetches and threads. Records are written as they come.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.loaders import BASE, CONTENDERS, VIEWS, Job
+from shards.errors import exit_with
+from skill_fast.data.index import open_index
+from skill_fast.telemetry.provenance import provenance
+
+CROPS = sum(group.views for group in VIEWS)
+SWEEP = {"hw_decoder_load": (0.0, 0.5, 0.8, 0.9), "prefetch": (1, 3, 4), "threads": (4, 8, 12)}
+KEPT_EQUAL = (
+    "photographs, crop sizes and areas, flip, jitter, grey, blur (sigma), normalisation, batch, workers = cores; "
+    "not equal: DALI's reader takes each product's first two photographs; kornia starts from 512 x 512 squares"
+)
+TIMEOUT_S = 300
+Record = dict[str, Any]
+
+
+def jobs(options: argparse.Namespace) -> list[Job]:
+    rows = options.rows or list(CONTENDERS)
+    common = {"data": options.data, "batch": options.batch, "workers": options.workers, "device": options.device}
+    found = [Job(name=name, **common) for name in rows]
+    if options.sweep:
+        ours = Job(name="ours", **common)
+        found += [replace(ours, settings={name: value}) for name, values in SWEEP.items() for value in values]
+    return found
+
+
+def title(job: Job) -> str:
+    """ours, decode only -> the same; ours at a point of a sweep -> ours, prefetch 3."""
+    return ", ".join([job.name, *(f"{name} {value}" for name, value in job.settings.items())])
+
+
+def measure(job: Job, seconds: float) -> Record:
+    """One contender, once, in a process of its own; ``can_not`` with the reason where it did not come to a figure."""
+    settings = dict(job.settings)
+    workers = int(settings.pop("threads", job.workers))
+    given = json.dumps(asdict(replace(job, settings=settings, workers=workers)))
+    command = [sys.executable, "-m", "benchmarks.loaders", given, str(seconds)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S + seconds)
+    except subprocess.TimeoutExpired:
+        return {"can_not": f"no figure within {TIMEOUT_S + seconds:.0f} s"}
+    if done.returncode:
+        said = [line for line in done.stderr.splitlines() if line.strip()]
+        return {"can_not": f"exit code {done.returncode}: {said[-1] if said else 'no message'}"}
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def measured(options: argparse.Namespace) -> Iterator[tuple[Job, list[Record]]]:
+    """Rounds over all jobs, as many as the budget allows; then each job's repeats."""
+    todo, found = jobs(options), {}
+    start = time.perf_counter()
+    for repeat in range(options.repeats):
+        for place, job in enumerate(todo):
+            lost = any("can_not" in record for record in found.get(place, []))
+            late = repeat > 0 and time.perf_counter() - start > options.budget_s
+            if lost or late:
+                continue
+            found.setdefault(place, []).append(measure(job, options.seconds))
+            _tell(title(job), found[place][-1])
+    for place, job in enumerate(todo):
+        yield job, found[place]
+
+
+def records(options: argparse.Namespace) -> Iterator[Record]:
+    index = open_index(options.data)
+    megapixels = float(np.mean(np.asarray(index.height, np.int64) * index.width)) / 1e6
+    shared: Record = {
+        "shapes": {"batch": options.batch, "crops": {g.name: [g.views, g.size] for g in VIEWS}},
+        "workers": options.workers,
+        "device": options.device,
+        "data": Path(options.data).name,
+        "photographs": index.images,
+        "kept_equal": KEPT_EQUAL,
+    }
+    rows = list(measured(options))
+    base = next((repeats for job, repeats in rows if job.name == BASE and "can_not" not in repeats[0]), None)
+    for job, repeats in rows:
+        what = f"loader/{title(job)}"
+        if "can_not" in repeats[-1]:
+            yield {"what": what, "value": None, "unit": "products/s", "can_not": repeats[-1]["can_not"], **shared}
+            continue
+        yield {"what": what, "unit": "products/s", **_figures(repeats, megapixels), **_ratio(repeats, base), **shared}
+
+
+def _figures(repeats: list[Record], megapixels: float) -> Record:
+    rates = sorted(record["products_per_s"] for record in repeats)
+    rate = statistics.median(rates)
+    rest = {name: statistics.median(r[name] for r in repeats) for name in repeats[0] if name != "products_per_s"}
+    return {
+        "value": rate,
+        "quantiles": {"min": rates[0], "max": rates[-1]},
+        "repeats": len(rates),
+        "photographs_per_s": 2 * rate,
+        "megapixels_per_s": 2 * rate * megapixels,
+        "crops_per_s": CROPS * rate,
+        **rest,
+    }
+
+
+def _ratio(repeats: list[Record], base: list[Record] | None) -> Record:
+    if base is None:
+        return {}
+    ratios = sorted(ours["products_per_s"] / theirs["products_per_s"] for ours, theirs in zip(repeats, base))
+    return {"ratio_to": BASE, "ratio": statistics.median(ratios), "ratios": [ratios[0], ratios[-1]]}
+
+
+def _tell(name: str, found: Record) -> None:
+    if "can_not" in found:
+        print(f"{name:42} can not: {found['can_not']}", flush=True)
+        return
+    gpu = ""
+    if "sm_percent" in found:
+        gpu = f"   GPU {found['sm_percent']:.0f} %, NVJPG {found.get('nvjpg_percent', 0):.0f} %"
+    print(
+        f"{name:42} {found['products_per_s']:8,.1f} products/s   batch p50 {found['p50_ms']:6.0f} ms, p99 "
+        f"{found['p99_ms']:6.0f} ms   CPU {found['cpu_percent']:4.0f} %{gpu}",
+        flush=True,
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(allow_abbrev=False, prog="benchmarks.loader", description=__doc__.splitlines()[0])
+    gpu = torch.cuda.is_available()
+    parser.add_argument("--data", required=True, help="a folder of shards")
+    parser.add_argument("--out", type=Path, help="file for the records, one JSON object a line")
+    parser.add_argument("--rows", nargs="+", choices=list(CONTENDERS), help="contenders (default: all)")
+    parser.add_argument("--batch", type=int, default=256 if gpu else 32, help="products (default %(default)s)")
+    cores = len(os.sched_getaffinity(0))
+    parser.add_argument("--workers", type=int, default=cores, help="threads or processes (default: the cores)")
+    parser.add_argument("--device", default="cuda" if gpu else "cpu", help="where crops are made (default %(default)s)")
+    parser.add_argument("--seconds", type=float, default=8.0, help="of each measurement, at least")
+    parser.add_argument("--repeats", type=int, default=3, help="rounds over all rows (default %(default)s)")
+    parser.add_argument("--budget-s", type=float, default=480.0, help="no new round's row starts after it")
+    parser.add_argument("--sweep", action="store_true", help="also ours over hw_decoder_load, prefetch, threads")
+    return exit_with(lambda: _run(parser.parse_args(arguments)))
+
+
+def _run(options: argparse.Namespace) -> None:
+    shared, lines = provenance(), []
+    for record in records(options):
+        lines.append(json.dumps(record | shared) + "\n")
+    print()
+    for line in lines:
+        record = json.loads(line)
+        ratio = f"{record['ratio']:6.2f} x {BASE}" if "ratio" in record else record.get("can_not", "")
+        print(f"{record['what'].removeprefix('loader/'):42} {record['value'] or 0:8,.1f} products/s   {ratio}")
+    if options.out:
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        options.out.write_text("".join(lines), encoding="utf-8")
+        print(f"{options.out}: {len(lines)} records")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

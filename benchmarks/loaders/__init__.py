@@ -1,0 +1,72 @@
+"""Ways to turn shards into multi-crop batches that ``benchmarks.loader`` compares: a module a contender.
+
+Each module has ``batches(job)``: an endless iterator of ``Crops``, random ones but for ours, which are planned. It
+raises ``CanNot`` with the reason where a contender can not run on this machine.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from skill_fast.data.views import GenericAugmentation, ViewGroup
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+G = GenericAugmentation()
+GLOBAL = ViewGroup("global", (0, 1), 224, (0.4, 1.0), generic=G)
+LOCAL = ViewGroup("local", (0,) * 8, 96, (0.05, 0.4), generic=G)
+VIEWS = (GLOBAL, LOCAL)
+
+CONTENDERS = {
+    "ours": "ours",
+    "ours, recipes by type": "ours",
+    "ours, no colour, no blur": "ours",
+    "ours, decode only": "ours",
+    "DALI readers.webdataset, random inside": "dali_webdataset",
+    "torchvision + PIL DataLoader": "torchvision_pil",
+    "torchvision v2 on tensors": "torchvision_v2",
+    "webdataset + torchvision": "webdataset_torchvision",
+    "SPDL + torchvision v2": "spdl_torchvision",
+    "kornia on batches": "kornia_batches",
+}
+BASE = "torchvision + PIL DataLoader"
+
+
+class CanNot(Exception):
+    """This contender can not run here; the text says why and stands in the table."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every contender is given alike."""
+
+    name: str
+    data: str
+    batch: int
+    workers: int
+    """Threads or processes: the cores of the machine."""
+    device: str
+    seed: int = 0
+    settings: dict[str, Any] = field(default_factory=dict)
+    """Of ours: a point of a sweep, as ``LoaderConfig`` has it."""
+
+
+@dataclass
+class Crops:
+    """crops: view group -> [views, batch, 3, size, size], normalised. products: the product that each of the two
+    photographs shows, by sample, where a contender can tell."""
+
+    crops: dict[str, Tensor]
+    products: list[tuple[Any, Any]] | None = None
+
+
+def stacked(samples: list[tuple[list[Tensor], list[Tensor], tuple[Any, Any]]]) -> Crops:
+    """A collate function: samples of (global crops, local crops, products) to [views, batch, ...]."""
+    crops = {
+        group.name: torch.stack([torch.stack([sample[place][v] for sample in samples]) for v in range(group.views)])
+        for place, group in enumerate(VIEWS)
+    }
+    return Crops(crops, [sample[2] for sample in samples])

@@ -1,0 +1,98 @@
+"""One contender in a process of its own: ``python -m benchmarks.loaders JOB SECONDS``; prints one JSON object."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import statistics
+import sys
+import time
+from typing import Any
+
+import psutil
+import torch
+
+from benchmarks.loaders import CONTENDERS, MEAN, STD, VIEWS, CanNot, Crops, Job
+from skill_fast.telemetry.nvml import Sampler
+
+LEAST_BATCHES = 6
+WARM_UP = 4
+OVERSHOOT = 0.3
+"""How far a cubic filter without clipping may leave 0 to 1."""
+
+
+def gate(first: Crops, job: Job) -> None:
+    """What every contender must deliver before it is timed; raises AssertionError.
+
+    Shapes and a floating dtype; values that normalised pixels can have; views that differ; two photographs of one
+    product where the contender can tell.
+    """
+    if "decoded" in first.crops:
+        assert first.crops["decoded"].shape == (2, job.batch, 3, 8, 8)
+        return
+    for group in VIEWS:
+        crop = first.crops[group.name]
+        assert crop.shape == (group.views, job.batch, 3, group.size, group.size), f"{group.name}: {tuple(crop.shape)}"
+        assert crop.is_floating_point() and crop.device.type == torch.device(job.device).type, crop.device
+        lowest, highest = crop.float().amin((0, 1, 3, 4)).cpu(), crop.float().amax((0, 1, 3, 4)).cpu()
+        mean, std = torch.tensor(MEAN), torch.tensor(STD)
+        within = (lowest > (-OVERSHOOT - mean) / std).all() and (highest < (1 + OVERSHOOT - mean) / std).all()
+        assert within, f"values from {lowest.tolist()} to {highest.tolist()}: not normalised"
+        assert (highest - lowest > 2).all(), "hardly any contrast: not normalised, or not photographs"
+        assert not torch.equal(crop[0], crop[1]), "two views are the same"
+    if first.products is not None:
+        assert all(a == b for a, b in first.products), "two products in one sample"
+
+
+def measure(job: Job, seconds: float) -> dict[str, Any]:
+    """products/s over at least ``seconds``, batch intervals in ms, CPU and GPU use meanwhile."""
+    torch.manual_seed(job.seed)
+    found = importlib.import_module(f"benchmarks.loaders.{CONTENDERS[job.name]}").batches(job)
+    gate(next(found), job)
+    for _ in range(WARM_UP):
+        next(found)
+    with Sampler() as gpu:
+        intervals, start, cpu = [], time.perf_counter(), _cpu_s()
+        last = start
+        while len(intervals) < LEAST_BATCHES or last - start < seconds:
+            next(found)
+            if job.device != "cpu":
+                torch.cuda.synchronize()
+            now = time.perf_counter()
+            intervals.append((now - last) * 1e3)
+            last = now
+        wall, cpu = last - start, _cpu_s() - cpu
+    cuts = statistics.quantiles(intervals, n=100, method="inclusive")
+    return {
+        "products_per_s": len(intervals) * job.batch / wall,
+        "p50_ms": cuts[49],
+        "p99_ms": cuts[98],
+        "cpu_percent": 100 * cpu / wall,
+        "batches": len(intervals),
+        **gpu.means(),
+    }
+
+
+def _cpu_s() -> float:
+    """CPU seconds of this process and of its worker processes, which live as long as it does."""
+    here = psutil.Process()
+    times = [process.cpu_times() for process in (here, *here.children(recursive=True))]
+    return sum(each.user + each.system for each in times)
+
+
+def main() -> None:
+    job = Job(**json.loads(sys.argv[1]))
+    try:
+        found = measure(job, float(sys.argv[2]))
+    except CanNot as reason:
+        found = {"can_not": str(reason)}
+    except AssertionError as failed:
+        found = {"can_not": f"the gate: {failed}"}
+    print(json.dumps(found), flush=True)
+
+
+if __name__ == "__main__":
+    main()
+    sys.stdout.flush()
+    os._exit(0)  # endless iterators with threads behind them: nothing is left to be finished

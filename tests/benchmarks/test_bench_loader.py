@@ -1,0 +1,97 @@
+"""The benchmark of loaders: every contender delivers the same kind of batch, and what is told of them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from argparse import Namespace
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks import faults, loader
+from benchmarks.loaders import BASE, CONTENDERS, MEAN, STD, VIEWS, Crops, Job
+from benchmarks.loaders.__main__ import gate
+from skill_fast.data.index import open_index
+from skill_fast.data.reader import Reader, SkipLimits
+
+ONE_PROCESS = {name: 1 if "ours" in name or "DALI" in name or "SPDL" in name else 0 for name in CONTENDERS}
+
+
+@pytest.mark.parametrize("name", CONTENDERS)
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+def test_every_contender_passes_the_gate(name, drawn):
+    """In this process, on drawn photographs: two views of 224 and eight of 96, normalised, two of one product."""
+    job = Job(name, str(drawn), batch=2, workers=ONE_PROCESS[name], device="cpu")
+    batches = import_module(f"benchmarks.loaders.{CONTENDERS[name]}").batches(job)
+    gate(next(batches), job)
+    batches.close()
+
+
+def good(job: Job) -> Crops:
+    torch.manual_seed(0)
+    mean, std = torch.tensor(MEAN).view(3, 1, 1), torch.tensor(STD).view(3, 1, 1)
+    crops = {g.name: (torch.rand(g.views, job.batch, 3, g.size, g.size) - mean) / std for g in VIEWS}
+    return Crops(crops, [(1, 1), (2, 2)])
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda c: c.crops.update({"local": c.crops["local"][:7]}), "local: (7, 2"),
+        (lambda c: c.crops.update({"global": c.crops["global"] * 255}), "not normalised"),
+        (lambda c: c.crops.update({"global": c.crops["global"] * 0}), "hardly any contrast"),
+        (lambda c: c.crops["global"].__setitem__(1, c.crops["global"][0]), "two views are the same"),
+        (lambda c: c.products.__setitem__(0, (1, 2)), "two products in one sample"),
+    ],
+)
+def test_the_gate_lets_nothing_else_through(spoil, said):
+    job = Job("ours", "", batch=2, workers=1, device="cpu")
+    crops = good(job)
+    gate(crops, job)
+    spoil(crops)
+    with pytest.raises(AssertionError) as failed:
+        gate(crops, job)
+    assert said in str(failed.value)
+
+
+def test_ratios_are_within_a_round_and_a_row_that_can_not_run_says_why(drawn, monkeypatch):
+    rates = {BASE: iter([10.0, 20.0, 30.0]), "ours": iter([15.0, 24.0, 33.0])}
+
+    def measured(job, seconds):
+        if job.name == "kornia on batches":
+            return {"can_not": "kornia is not installed"}
+        found = {"products_per_s": next(rates[job.name]), "p50_ms": 1.0, "p99_ms": 2.0, "cpu_percent": 100.0}
+        return found | {"batches": 3}
+
+    monkeypatch.setattr(loader, "measure", measured)
+    options = Namespace(
+        rows=["ours", BASE, "kornia on batches"], data=str(drawn), batch=2, workers=1, device="cpu", seconds=1,
+        repeats=3, budget_s=100, sweep=False,
+    )  # fmt: skip
+    ours, base, kornia = loader.records(options)
+    assert (ours["value"], ours["ratio"], ours["ratios"]) == (24.0, 1.2, [1.1, 1.5]) and base["ratio"] == 1.0
+    assert ours["photographs_per_s"] == 48 and ours["crops_per_s"] == 240
+    assert kornia["value"] is None and kornia["can_not"] == "kornia is not installed"
+
+
+def test_a_sweep_is_a_row_a_setting():
+    options = Namespace(rows=["ours"], data="d", batch=2, workers=1, device="cpu", sweep=True)
+    titles = [loader.title(job) for job in loader.jobs(options)]
+    assert titles[0] == "ours" and "ours, prefetch 3" in titles and "ours, hw_decoder_load 0.9" in titles
+
+
+def test_photographs_are_broken_as_announced(drawn, tmp_path):
+    """The tables vouch for the broken bytes: no crc32 tells, the look or the decoder does; the others stay whole."""
+    copy = Path(shutil.copytree(drawn, tmp_path / "copy"))
+    broken = faults.break_photographs(copy, 0.1)
+    index = open_index(copy)
+    assert len(broken) == round(0.1 * index.images) and set(broken.values()) == {way.__name__ for way in faults.WAYS}
+    reader = Reader(index, limits=SkipLimits(max_share=1.0))
+    refused = {image for image in range(index.images) if reader.read(image) is None}
+    assert refused == {image for image, way in broken.items() if way != "fractional_sampling"}
+    assert set(reader.bad.values()) == {"undecodable"}
+    assert json.loads((copy / "dataset.json").read_text())["counts"] is not None

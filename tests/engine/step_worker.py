@@ -1,0 +1,170 @@
+"""Real training steps, loop, loader, method and all, for every stage: do they wait for the device, and what does a
+non-finite number on one rank do? See test_step.py; one process a rank."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from skill_fast.config import parse
+from skill_fast.data.batch import Batch
+from skill_fast.data.index import open_index
+from skill_fast.engine.deepspeed_engine import init_distributed, leave
+from skill_fast.engine.loop import Run
+from skill_fast.presets import PRESETS
+from skill_fast.run_folder import RunFolder
+from skill_fast.telemetry.clock import Clock
+from skill_fast.train import build
+from tests.conftest import TINY
+from tests.engine.synchronisations import NoSynchronisation, Synchronised
+from tests.engine.toy import ds_config
+
+CASES = [(stage, precision) for stage in (0, 1, 2) for precision in ("fp32", "bf16")]
+
+
+def run_of(data: str, folder: Path, stage: int, precision: str) -> Run:
+    config = parse([*TINY, "--data", data, "--steps", "40"], PRESETS).config
+    out = RunFolder(folder / f"zero{stage}-{precision}", rank=init_distributed()[0])
+    out.open(fresh=True)
+    settings = ds_config(stage, precision, train_batch_size=8, gradient_accumulation_steps=2)
+    return build(replace(config, out=str(out.path)), settings, open_index(data), out)
+
+
+def step(run: Run, batches: Iterator[Batch]) -> None:
+    run._one_step(batches, run.course[run.step], Clock())
+    run.step += 1
+
+
+@contextmanager
+def guarded(device: torch.device) -> Iterator[None]:
+    """On a GPU the driver's own watch, else ours; both raise."""
+    if device.type == "cpu":
+        with NoSynchronisation():
+            yield
+        return
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    except RuntimeError as error:
+        if "synchroniz" not in str(error):
+            raise
+        raise Synchronised(str(error)) from error
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def waits(run: Run, batches: Iterator[Batch]) -> str:
+    """What a step waited for; "" where for nothing."""
+    prefetched = iter([next(batches) for _ in range(run.engine.micro_steps)])
+    try:
+        with guarded(run.engine.device):
+            step(run, prefetched)
+    except Synchronised as found:
+        return str(found)
+    return ""
+
+
+def planted(run: Run, batches: Iterator[Batch], where: str) -> str:
+    """The same with a wait put into the loss, its backward pass, or the end of the step."""
+    method, loss, commit = run.method, run.method.loss, run.method.commit
+
+    def reading_loss(*arguments: Any) -> Any:
+        value, tensors = loss(*arguments)
+        if where == "loss":
+            float(value)
+        if where == "backward":
+            value.register_hook(lambda gradient: gradient * gradient.item())
+        return value, tensors
+
+    def reading_commit(finite: torch.Tensor) -> None:
+        if where != "commit" or finite:
+            commit(finite)
+
+    method.loss, method.commit = reading_loss, reading_commit  # type: ignore[method-assign]
+    try:
+        return waits(run, batches)
+    finally:
+        method.loss, method.commit = loss, commit  # type: ignore[method-assign]
+        method.commit(torch.tensor(False, device=run.engine.device))
+
+
+def state(run: Run) -> str:
+    """A hash of weights, masters, moments, teacher and center."""
+    run.teacher.wait()
+    tensors = [*run.engine.module.parameters(), *run.teacher.module.parameters(), *run.teacher.shards]
+    tensors += [group.fp32_shard for group in run.engine.flat_groups] + list(run.method.state_dict().values())
+    wrapper = run.engine.optimizer_wrapper
+    inner = getattr(wrapper, "optimizer", wrapper)
+    for held in inner.state.values():
+        tensors += [value for name, value in sorted(held.items()) if isinstance(value, torch.Tensor)]
+    digest = hashlib.sha256()
+    for tensor in tensors:
+        digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def poisoned(batches: Iterator[Batch], value: float) -> Iterator[Batch]:
+    for batch in batches:
+        crops = {name: crop.clone() for name, crop in batch.crops.items()}
+        crops["global"][0, 0, 0, 0, 0] = value
+        yield replace(batch, crops=crops)
+
+
+def spoiled(run: Run, batches: Iterator[Batch], what: str, here: bool) -> list[Any]:
+    """[state unchanged, skipped, state moved by the next step] after a non-finite number on one rank only."""
+    before = state(run)
+    module, handle = run.engine.module, None
+    if here and what == "gradient":
+        handle = next(module.parameters()).register_hook(lambda gradient: gradient + float("inf"))
+    if here and what == "loss":
+        loss = run.method.loss
+        run.method.loss = lambda *a: (lambda value, told: (value * float("nan"), told))(*loss(*a))  # type: ignore
+    step(run, poisoned(batches, float("nan")) if here and what == "input" else batches)
+    if here and what == "loss":
+        run.method.loss = loss  # type: ignore[method-assign]
+    if handle is not None:
+        handle.remove()
+    skipped = not bool(run.engine.finite)
+    same = state(run) == before
+    step(run, batches)
+    return [same, skipped, state(run) != before and bool(run.engine.finite)]
+
+
+def report(run: Run, world: int, rank: int) -> dict[str, Any]:
+    with run:
+        batches = iter(run.loader)
+        for _ in range(2):  # what is built in the first steps may wait
+            step(run, batches)
+        told: dict[str, Any] = {"waits": waits(run, batches)}
+        if world == 1:
+            told["planted"] = {where: planted(run, batches, where) for where in ("loss", "backward", "commit")}
+        told["spoiled"] = {
+            what: spoiled(run, batches, what, rank == world - 1) for what in ("input", "loss", "gradient")
+        }
+        run.not_finite.look()
+        told["steps"] = run.not_finite.steps
+        listed = Path(run.not_finite._file or "")
+        told["listed"] = [json.loads(line) for line in listed.read_text().splitlines()]
+    return told
+
+
+def main(data: str, folder: Path) -> None:
+    rank, world, _ = init_distributed()
+    told = {
+        f"zero{stage}-{precision}": report(run_of(data, folder, stage, precision), world, rank)
+        for stage, precision in CASES
+    }
+    (folder / f"step-{world}-{rank}.json").write_text(json.dumps(told))
+    leave()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]))

@@ -1,0 +1,60 @@
+"""The step never waits for the device, and a number that is not finite moves nothing (C7)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.engine.launch import launch
+
+CASES = [f"zero{stage}-{precision}" for stage in (0, 1, 2) for precision in ("fp32", "bf16")]
+
+
+@pytest.fixture(
+    scope="module",
+    params=[(1, False), (2, False), pytest.param((1, True), marks=pytest.mark.gpu)],
+    ids=["world1", "world2", "gpu"],
+)
+def told(request: pytest.FixtureRequest, drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """[rank][case]: what real steps did, all cases in one launch."""
+    folder, (world, gpu) = tmp_path_factory.mktemp("step"), request.param
+    for rank, done in enumerate(launch("step_worker.py", world, str(drawn), str(folder), gpu=gpu)):
+        assert done.returncode == 0, f"rank {rank}:\n{done.stdout}"
+    return [json.loads(Path(folder, f"step-{world}-{rank}.json").read_text()) for rank in range(world)]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_step_waits_for_nothing(told: list[dict[str, Any]], case: str) -> None:
+    """From the first micro-batch's forward to the commit of the center, DeepSpeed's step included."""
+    assert [rank[case]["waits"] for rank in told] == [""] * len(told)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_planted_wait_is_caught(told: list[dict[str, Any]], case: str) -> None:
+    """In the loss, in its backward pass, and behind the optimizer's step: so the guard sees all of it."""
+    if len(told) == 1:
+        assert all(told[0][case]["planted"].values()), told[0][case]["planted"]
+
+
+@pytest.mark.parametrize("what", ["input", "loss", "gradient"])
+@pytest.mark.parametrize("case", CASES)
+def test_a_number_that_is_not_finite_on_one_rank_moves_nothing_on_any(
+    told: list[dict[str, Any]], case: str, what: str
+) -> None:
+    """The hash of weights, masters, moments, teacher and center is what it was; the next step moves them."""
+    assert [rank[case]["spoiled"][what] for rank in told] == [[True, True, True]] * len(told)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_steps_and_their_products_are_listed(told: list[dict[str, Any]], case: str) -> None:
+    """By every rank, its own products; ids as in the catalogue."""
+    shown = [line["products"] for rank in told for line in rank[case]["listed"]]
+    for rank in told:
+        steps = rank[case]["steps"]
+        assert len(steps) == 3 and steps[1] - steps[0] == steps[2] - steps[1] == 2
+        assert [line["step"] for line in rank[case]["listed"]] == steps
+    assert all(product.startswith("design-") for products in shown for product in products)
+    assert all(1 <= len(products) <= 8 // len(told) for products in shown)
