@@ -49,7 +49,7 @@ from skill_fast.models.encoder import Encoder, load_encoder
 
 TASKS = ("knn", "probe", "color", "variants", "retrieval")
 DEFAULT_TASKS = ("knn", "color", "variants", "retrieval")
-"""Without ``probe``, which takes minutes on a CPU: five embeddings, two probes an attribute."""
+"""Without ``probe``, which trains two classifiers an attribute for each of five embeddings."""
 QUICK_TASKS = ("knn", "color", "retrieval")
 """What training measures at its end: no probe is trained."""
 DOMINANT = "dominant colour"
