@@ -62,7 +62,7 @@ WAYS: tuple[Callable[[bytes], bytes], ...] = (cut_short, emptied, scrambled_head
 def break_photographs(
     folder: Path, share: float, seed: int = 0, ways: Sequence[Callable[[bytes], bytes]] = WAYS
 ) -> dict[int, str]:
-    """Break ``share`` of a data set's photographs in place, in each of ``ways`` in turn; row in images.parquet -> how."""
+    """Break ``share`` of a data set's photographs in place, by ``ways`` in turn; row in images.parquet -> how."""
     rows = pq.read_table(folder / "images.parquet")
     dataset = json.loads((folder / "dataset.json").read_text())
     chosen = np.random.default_rng(seed).permutation(len(rows))[: round(share * len(rows))].tolist()

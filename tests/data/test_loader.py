@@ -100,13 +100,19 @@ def test_the_training_thread_spends_under_a_millisecond_of_cpu_a_batch(index):
     assert sorted(spent)[len(spent) // 2] < 1e-3
 
 
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {"hw_decoder_load": 7.0}, {"hw_decoder_load": float("nan")}, {"stuck_after_s": 0.0},
-        {"max_skipped_share": -1.0}, {"max_skipped_in_a_row": -5}, {"std": (0.2, 0.0, 0.2)}, {"threads": 0}, {"calibrate": "sometimes"},
-    ],
-)  # fmt: skip
+WRONG = [
+    {"hw_decoder_load": 7.0},
+    {"hw_decoder_load": float("nan")},
+    {"stuck_after_s": 0.0},
+    {"max_skipped_share": -1.0},
+    {"max_skipped_in_a_row": -5},
+    {"std": (0.2, 0.0, 0.2)},
+    {"threads": 0},
+    {"calibrate": "sometimes"},
+]
+
+
+@pytest.mark.parametrize("wrong", WRONG)
 def test_settings_that_can_not_be_are_refused_by_name(wrong):
     [name] = wrong
     with pytest.raises(BadUsage, match=f"--loader.{name.replace('_', '-')}"):
