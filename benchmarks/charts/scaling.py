@@ -1,0 +1,2 @@
+def curves(records):
+    return None
