@@ -1,6 +1,6 @@
 """One rank of a short real training, timed and its collectives counted; ``benchmarks.scaling`` starts them.
 
-    torchrun --standalone --nproc-per-node 2 -m benchmarks.ranks --stage 1 --data SHARDS --out FILE.json
+torchrun --standalone --nproc-per-node 2 -m benchmarks.ranks --stage 1 --data SHARDS --out FILE.json
 """
 
 from __future__ import annotations
