@@ -64,6 +64,7 @@ setup(
             "skill-shards = shards.cli:main",
             "skill-embed = skill_fast.evaluate.embed:main",
             "skill-eval = skill_fast.evaluate.suite:main",
+            "skill-export = skill_fast.models.weights:main",
             "skill-report = skill_fast.report.page:main",
         ]
     },

@@ -15,9 +15,7 @@ import argparse
 import json
 import os
 import statistics
-import subprocess
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -27,6 +25,7 @@ import numpy as np
 import torch
 
 from benchmarks.loaders import BASE, CONTENDERS, VIEWS, Job
+from benchmarks.processes import in_a_process, rounds
 from shards.errors import exit_with
 from skill_fast.data.index import open_index
 from skill_fast.telemetry.provenance import provenance
@@ -61,31 +60,16 @@ def measure(job: Job, seconds: float) -> Record:
     settings = dict(job.settings)
     workers = int(settings.pop("threads", job.workers))
     given = json.dumps(asdict(replace(job, settings=settings, workers=workers)))
-    command = [sys.executable, "-m", "benchmarks.loaders", given, str(seconds)]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S + seconds)
-    except subprocess.TimeoutExpired:
-        return {"can_not": f"no figure within {TIMEOUT_S + seconds:.0f} s"}
-    if done.returncode:
-        said = [line for line in done.stderr.splitlines() if line.strip()]
-        return {"can_not": f"exit code {done.returncode}: {said[-1] if said else 'no message'}"}
-    return json.loads(done.stdout.splitlines()[-1])
+    found = in_a_process("benchmarks.loaders", [given, str(seconds)], TIMEOUT_S + seconds)
+    _tell(title(job), found)
+    return found
 
 
 def measured(options: argparse.Namespace) -> Iterator[tuple[Job, list[Record]]]:
     """Rounds over all jobs, as many as the budget allows; then each job's repeats."""
-    todo, found = jobs(options), {}
-    start = time.perf_counter()
-    for repeat in range(options.repeats):
-        for place, job in enumerate(todo):
-            lost = any("can_not" in record for record in found.get(place, []))
-            late = repeat > 0 and time.perf_counter() - start > options.budget_s
-            if lost or late:
-                continue
-            found.setdefault(place, []).append(measure(job, options.seconds))
-            _tell(title(job), found[place][-1])
-    for place, job in enumerate(todo):
-        yield job, found[place]
+    todo = jobs(options)
+    how = {"repeats": options.repeats, "budget_s": options.budget_s}
+    yield from zip(todo, rounds(todo, lambda job: measure(job, options.seconds), **how))
 
 
 def records(options: argparse.Namespace) -> Iterator[Record]:
@@ -157,7 +141,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--device", default="cuda" if gpu else "cpu", help="where crops are made (default %(default)s)")
     parser.add_argument("--seconds", type=float, default=8.0, help="of each measurement, at least")
     parser.add_argument("--repeats", type=int, default=3, help="rounds over all rows (default %(default)s)")
-    parser.add_argument("--budget-s", type=float, default=480.0, help="no new round's row starts after it")
+    parser.add_argument("--budget-s", type=float, default=480.0, help="no measurement starts after it")
     parser.add_argument("--sweep", action="store_true", help="also ours over hw_decoder_load, prefetch, threads")
     return exit_with(lambda: _run(parser.parse_args(arguments)))
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -56,6 +57,23 @@ def clocked(run: Callable[[], object], device: torch.device, *, repeats: int, wa
     torch.cuda.synchronize(device)
     extra = torch.cuda.max_memory_allocated(device) - before
     return Timing(tuple(s.elapsed_time(e) for s, e in zip(marks[::2], marks[1::2])), warm_up, extra)
+
+
+def moment(device: torch.device | str) -> Any:
+    """Now, by the device's own clock: an event of its stream on a GPU, recorded without waiting."""
+    if torch.device(device).type != "cuda":
+        return time.perf_counter()
+    event = torch.cuda.Event(enable_timing=True)
+    event.record()
+    return event
+
+
+def ms_between(moments: Sequence[Any]) -> list[float]:
+    """Milliseconds from each moment to the next; on a GPU once the device has reached the last one."""
+    if isinstance(moments[0], float):
+        return [(after - before) * 1e3 for before, after in pairwise(moments)]
+    moments[-1].synchronize()
+    return [before.elapsed_time(after) for before, after in pairwise(moments)]
 
 
 def _host_ms(run: Callable[[], object]) -> float:

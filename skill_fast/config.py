@@ -18,15 +18,25 @@ import yaml
 
 from skill_fast.data.loader import LoaderConfig
 from skill_fast.data.shard_cache import CacheConfig
+from skill_fast.data.views import ViewsConfig
 from skill_fast.demo import DemoConfig
 from skill_fast.engine.optimizer import OptimizerConfig
 from skill_fast.errors import BadUsage
 from skill_fast.limits import check_limits
-from skill_fast.methods.skill import SkillConfig, ViewsConfig
+from skill_fast.methods.byol import ByolConfig
+from skill_fast.methods.dino import DinoConfig
+from skill_fast.methods.mocov2 import Mocov2Config
+from skill_fast.methods.pbcnet import PbcnetConfig
+from skill_fast.methods.simclr import SimclrConfig
+from skill_fast.methods.simsiam import SimsiamConfig
+from skill_fast.methods.skill import SkillConfig
+from skill_fast.methods.triplet import TripletConfig
 from skill_fast.models.heads import HeadConfig
 from skill_fast.models.speed import SpeedConfig
 from skill_fast.models.vit import BackboneConfig
 from skill_fast.telemetry.provenance import provenance
+
+MethodName = Literal["skill", "dino", "byol", "simclr", "mocov2", "simsiam", "pbcnet", "triplet"]
 
 
 @dataclass(frozen=True)
@@ -42,14 +52,27 @@ class Config:
     steps: int = 0
     """Length of the run in optimizer steps; 0 leaves it to epochs."""
     seed: int = 0
-    method: Literal["skill"] = "skill"
+    method: MethodName = "skill"
+    init_from: str = ""
+    """Weights the backbone starts from: a safetensors or torch file of timm's or DINO's layout; empty: drawn."""
     log_every: int = 10
     """Steps between lines of metrics.jsonl."""
     checkpoint_every: int = 500
     """Steps between checkpoints; the last step always writes one."""
+    watch_every: int = 0
+    """Steps between looks at held-out products (docs/methods.md), at the next logged step; 0: never."""
+    watch_products: int = 256
+    """Held-out products that are looked at, two photographs of each."""
     evaluate: bool = True
     """Measure the encoder and its controls at the end."""
     skill: SkillConfig = field(default_factory=SkillConfig)
+    dino: DinoConfig = field(default_factory=DinoConfig)
+    byol: ByolConfig = field(default_factory=ByolConfig)
+    simclr: SimclrConfig = field(default_factory=SimclrConfig)
+    mocov2: Mocov2Config = field(default_factory=Mocov2Config)
+    simsiam: SimsiamConfig = field(default_factory=SimsiamConfig)
+    pbcnet: PbcnetConfig = field(default_factory=PbcnetConfig)
+    triplet: TripletConfig = field(default_factory=TripletConfig)
     views: ViewsConfig = field(default_factory=ViewsConfig)
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
     head: HeadConfig = field(default_factory=HeadConfig)

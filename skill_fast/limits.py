@@ -42,6 +42,8 @@ def _limits(config: Config) -> Iterator[tuple[str, Any, str]]:
     for name in ("epochs", "log_every", "checkpoint_every"):
         yield name.replace("_", "-"), getattr(config, name), ABOVE_0
     yield "steps", config.steps, NOT_BELOW_0
+    yield "watch-every", config.watch_every, NOT_BELOW_0
+    yield "watch-products", config.watch_products, COUNT
     yield "seed", config.seed, NOT_BELOW_0
     yield "cache.gib", config.cache.gib, ABOVE_0
     yield "demo.designs", config.demo.designs, COUNT
@@ -49,6 +51,7 @@ def _limits(config: Config) -> Iterator[tuple[str, Any, str]]:
     yield "demo.seed", config.demo.seed, NOT_BELOW_0
     yield "skill.student-temp", config.skill.student_temp, ABOVE_0
     yield "skill.center-momentum", config.skill.center_momentum, SHARE
+    yield from _method_limits(config)
     yield "views.global-scale", config.views.global_scale, RANGE_OF_SHARES
     yield "views.local-scale", config.views.local_scale, RANGE_OF_SHARES
     yield "views.local-crops", config.views.local_crops, NOT_BELOW_0
@@ -72,6 +75,27 @@ def _limits(config: Config) -> Iterator[tuple[str, Any, str]]:
     yield "loader.max-skipped-share", config.loader.max_skipped_share, SHARE
     yield "loader.stuck-after-s", config.loader.stuck_after_s, ABOVE_0
     yield "loader.std", min(config.loader.std), ABOVE_0
+
+
+def _method_limits(config: Config) -> Iterator[tuple[str, Any, str]]:
+    """The sections of the other methods."""
+    yield "dino.student-temp", config.dino.student_temp, ABOVE_0
+    yield "dino.center-momentum", config.dino.center_momentum, SHARE
+    for name in ("simclr", "mocov2", "pbcnet"):
+        yield f"{name}.temperature", getattr(config, name).temperature, ABOVE_0
+    for name in ("byol", "simclr", "mocov2", "pbcnet"):
+        yield f"{name}.hidden", getattr(config, name).hidden, COUNT
+        yield f"{name}.projection", getattr(config, name).projection, COUNT
+    for name in ("mocov2", "pbcnet"):
+        yield f"{name}.queue", getattr(config, name).queue, COUNT
+    yield "simsiam.projection", config.simsiam.projection, COUNT
+    yield "simsiam.prediction-hidden", config.simsiam.prediction_hidden, COUNT
+    yield "pbcnet.part-weight", config.pbcnet.part_weight, NOT_BELOW_0
+    yield "pbcnet.part-scale", config.pbcnet.part_scale, RANGE_OF_SHARES
+    yield "triplet.margin", config.triplet.margin, ABOVE_0
+    yield "triplet.products", config.triplet.products, COUNT
+    for name in ("second_blur_p", "second_solarize_p", "local_blur_p"):
+        yield f"views.{name}".replace("_", "-"), getattr(config.views, name), SHARE
 
 
 def _optimizer_limits(config: Config) -> Iterator[tuple[str, Any, str]]:

@@ -12,7 +12,7 @@ from skill_fast.errors import BadUsage, Failure
 
 OURS = ("config.yaml", "checkpoints", "metrics.jsonl", "exit.json")
 # Neither the weights nor the batches depend on these, so a run may be resumed with others.
-FREE = ("out", "data", "log_every", "checkpoint_every", "evaluate", "cache")
+FREE = ("out", "data", "log_every", "checkpoint_every", "evaluate", "watch_every", "watch_products", "cache")
 FREE_LOADER = (
     "calibrate",
     "threads",

@@ -14,7 +14,7 @@ if sys.path and Path(sys.path[0] or ".").resolve() == Path(__file__).resolve().p
     del sys.path[0]  # started as a file: names such as `data` and `models` must not hide other packages' modules
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
@@ -38,14 +38,17 @@ from skill_fast.engine.deepspeed_engine import (
 from skill_fast.engine.loop import Run
 from skill_fast.engine.not_finite import NotFiniteSteps
 from skill_fast.engine.optimizer import Course
+from skill_fast.engine.param_groups import param_groups
 from skill_fast.engine.ranks import cores_of_rank, least_of_ranks, naming_lost_ranks
 from skill_fast.engine.teacher import ShardedTeacher
 from skill_fast.errors import exit_with
 from skill_fast.evaluate.suite import measure
+from skill_fast.evaluate.watch import HeldOutWatch
 from skill_fast.kernels import choose
 from skill_fast.methods import METHODS
-from skill_fast.models.encoder import describe, save_teacher
+from skill_fast.models.encoder import describe, resize_of, save_teacher
 from skill_fast.models.speed import prepare
+from skill_fast.models.weights import load_backbone
 from skill_fast.presets import PRESETS
 from skill_fast.run_folder import RunFolder, what_must_not_change
 
@@ -90,10 +93,16 @@ def start(command: Command) -> None:
 def build(config: Config, ds_config: dict[str, Any], index: CatalogueIndex, folder: RunFolder) -> Run:
     """Everything a run is made of, on this rank."""
     choose(config.speed.kernels)
-    method = METHODS[config.method](config.skill, config.backbone, config.head, config.views, seed=config.seed)
+    section = getattr(config, config.method, None)
+    method = METHODS[config.method](section, config.backbone, config.head, config.views, seed=config.seed)
+    if config.init_from:
+        for network in (method.student, method.teacher):
+            load_backbone(network.backbone, config.init_from)  # type: ignore[arg-type]
     rank, world_size, device = init_distributed()
     method.to(device)
-    engine = build_engine(method.student, ds_config, betas=(config.optimizer.beta1, config.optimizer.beta2))
+    groups = param_groups(method.student, constant_lr=method.constant_lr)
+    betas = (config.optimizer.beta1, config.optimizer.beta2)
+    engine = build_engine(method.student, ds_config, groups, betas, lars=config.optimizer.name == "lars")
     teacher = ShardedTeacher(engine, method.teacher)
     prepare(method.student, method.teacher, config.speed, device)
     share: dict[str, Any] = {
@@ -107,9 +116,9 @@ def build(config: Config, ds_config: dict[str, Any], index: CatalogueIndex, fold
     if rank == 0:
         print(settings)
     where: dict[str, Any] = {"seed": config.seed, "skipped_path": folder.skipped_path}
-    loader = Loader(index, method.views(), config=settings.config, **share, **where)
+    loader = Loader(index, method.views(), batches=method.batches(), config=settings.config, **share, **where)
     course = Course(
-        config.optimizer,
+        config.optimizer if method.has_teacher else config.optimizer.without_average(),
         total_steps=config.steps or round(config.epochs * loader.steps_per_epoch),
         steps_per_epoch=loader.steps_per_epoch,
         global_batch=engine.global_batch,
@@ -127,7 +136,23 @@ def build(config: Config, ds_config: dict[str, Any], index: CatalogueIndex, fold
         return index.column("product_id")[products].tolist()
 
     not_finite = NotFiniteSteps(folder.not_finite_path, ids_of, judged=engine.precision != "fp16")
-    return Run(engine, teacher, method, loader, course, checkpointer, export, not_finite)
+    watch = _watch(config, index, teacher) if config.watch_every and rank == 0 else None
+    return Run(engine, teacher, method, loader, course, checkpointer, export, not_finite, watch)
+
+
+def _watch(config: Config, index: CatalogueIndex, teacher: ShardedTeacher) -> Callable[[int], Mapping[str, float]]:
+    """Figures of the teacher's backbone on held-out products, at the first logged step of every ``watch_every``."""
+    side = config.backbone.image_size
+    pixels: dict[str, Any] = {"resize": resize_of(side), "crop": side}
+    pixels |= {"mean": config.loader.mean, "std": config.loader.std}
+    held_out = HeldOutWatch(index, products=config.watch_products, device=teacher.engine.device, **pixels)
+
+    def figures(step: int) -> Mapping[str, float]:
+        if step % config.watch_every >= config.log_every:
+            return {}
+        return held_out.figures(teacher.module.backbone, teacher.engine.dtype)  # type: ignore[arg-type]
+
+    return figures
 
 
 if __name__ == "__main__":

@@ -12,13 +12,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks.processes import CanNot
 from skill_fast.data.views import GenericAugmentation, ViewGroup
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 G = GenericAugmentation()
-GLOBAL = ViewGroup("global", (0, 1), 224, (0.4, 1.0), generic=G)
-LOCAL = ViewGroup("local", (0,) * 8, 96, (0.05, 0.4), generic=G)
-VIEWS = (GLOBAL, LOCAL)
+
+
+def views(global_size: int = 224, local_size: int = 96, local_crops: int = 8) -> tuple[ViewGroup, ViewGroup]:
+    """The crops of one product: two global ones, one of each photograph, and local ones of the first."""
+    local = ViewGroup("local", (0,) * local_crops, local_size, (0.05, 0.4), generic=G)
+    return ViewGroup("global", (0, 1), global_size, (0.4, 1.0), generic=G), local
+
+
+VIEWS = views()
 
 CONTENDERS = {
     "ours": "ours",
@@ -34,9 +41,7 @@ CONTENDERS = {
 }
 BASE = "torchvision + PIL DataLoader"
 
-
-class CanNot(Exception):
-    """This contender can not run here; the text says why and stands in the table."""
+__all__ = ["BASE", "CONTENDERS", "MEAN", "STD", "VIEWS", "CanNot", "Crops", "G", "Job", "stacked", "views"]
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,13 @@ class Job:
     seed: int = 0
     settings: dict[str, Any] = field(default_factory=dict)
     """Of ours: a point of a sweep, as ``LoaderConfig`` has it."""
+    global_size: int = 224
+    local_size: int = 96
+    local_crops: int = 8
+
+    @property
+    def views(self) -> tuple[ViewGroup, ViewGroup]:
+        return views(self.global_size, self.local_size, self.local_crops)
 
 
 @dataclass
@@ -66,7 +78,7 @@ class Crops:
 def stacked(samples: list[tuple[list[Tensor], list[Tensor], tuple[Any, Any]]]) -> Crops:
     """A collate function: samples of (global crops, local crops, products) to [views, batch, ...]."""
     crops = {
-        group.name: torch.stack([torch.stack([sample[place][v] for sample in samples]) for v in range(group.views)])
-        for place, group in enumerate(VIEWS)
+        name: torch.stack([torch.stack(view) for view in zip(*(sample[place] for sample in samples))])
+        for place, name in enumerate(("global", "local"))
     }
     return Crops(crops, [sample[2] for sample in samples])

@@ -13,7 +13,8 @@ from typing import Any
 import psutil
 import torch
 
-from benchmarks.loaders import CONTENDERS, MEAN, STD, VIEWS, CanNot, Crops, Job
+from benchmarks.loaders import CONTENDERS, MEAN, STD, Crops, Job
+from benchmarks.processes import answer
 from skill_fast.telemetry.nvml import Sampler
 
 LEAST_BATCHES = 6
@@ -31,7 +32,7 @@ def gate(first: Crops, job: Job) -> None:
     if "decoded" in first.crops:
         assert first.crops["decoded"].shape == (2, job.batch, 3, 8, 8)
         return
-    for group in VIEWS:
+    for group in job.views:
         crop = first.crops[group.name]
         assert crop.shape == (group.views, job.batch, 3, group.size, group.size), f"{group.name}: {tuple(crop.shape)}"
         assert crop.is_floating_point() and crop.device.type == torch.device(job.device).type, crop.device
@@ -83,13 +84,7 @@ def _cpu_s() -> float:
 
 def main() -> None:
     job = Job(**json.loads(sys.argv[1]))
-    try:
-        found = measure(job, float(sys.argv[2]))
-    except CanNot as reason:
-        found = {"can_not": str(reason)}
-    except AssertionError as failed:
-        found = {"can_not": f"the gate: {failed}"}
-    print(json.dumps(found), flush=True)
+    answer(lambda: measure(job, float(sys.argv[2])))
 
 
 if __name__ == "__main__":

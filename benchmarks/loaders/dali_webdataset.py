@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from nvidia.dali import fn, pipeline_def, types
 
-from benchmarks.loaders import MEAN, STD, VIEWS, Crops, G, Job
+from benchmarks.loaders import MEAN, STD, Crops, G, Job
 from skill_fast.data.index import open_index
 from skill_fast.data.views import ViewGroup
 
@@ -25,14 +25,14 @@ def batches(job: Job) -> Iterator[Crops]:
     pairs = int((np.asarray(index.images_per_product) > 1).sum()) >= 2 * job.batch
     on_gpu = job.device != "cpu"
     pipeline = _graph(
-        shards, pairs, on_gpu,
+        shards, pairs, on_gpu, job.views,
         batch_size=job.batch, num_threads=job.workers, device_id=0 if on_gpu else None, seed=job.seed,
         prefetch_queue_depth=DEPTH, exec_dynamic=on_gpu, set_affinity=False,
     )  # fmt: skip
     pipeline.build()
     while True:
         outputs = iter([output.as_tensor() for output in pipeline.run()])
-        yield Crops({g.name: torch.stack([_tensor(next(outputs), on_gpu) for _ in g.photographs]) for g in VIEWS})
+        yield Crops({g.name: torch.stack([_tensor(next(outputs), on_gpu) for _ in g.photographs]) for g in job.views})
 
 
 def _tensor(output: Any, on_gpu: bool) -> torch.Tensor:
@@ -40,7 +40,7 @@ def _tensor(output: Any, on_gpu: bool) -> torch.Tensor:
 
 
 @pipeline_def(enable_conditionals=True)
-def _graph(shards: list[str], pairs: bool, on_gpu: bool) -> tuple[Any, ...]:
+def _graph(shards: list[str], pairs: bool, on_gpu: bool, views: Sequence[ViewGroup]) -> tuple[Any, ...]:
     members = fn.readers.webdataset(
         paths=shards,
         index_paths=[str(Path(shard).with_suffix(".idx")) for shard in shards],
@@ -54,7 +54,7 @@ def _graph(shards: list[str], pairs: bool, on_gpu: bool) -> tuple[Any, ...]:
     jpegs = list(members) if pairs else [members] * 2
     device = "mixed" if on_gpu else "cpu"
     images = [fn.decoders.image(jpeg, device=device, output_type=types.DALIImageType.RGB) for jpeg in jpegs]
-    return tuple(_crop(images[shown], group, on_gpu) for group in VIEWS for shown in group.photographs)
+    return tuple(_crop(images[shown], group, on_gpu) for group in views for shown in group.photographs)
 
 
 def _crop(image: Any, group: ViewGroup, on_gpu: bool) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks.loaders import MEAN, STD, VIEWS, CanNot, Crops, G, Job
+from benchmarks.loaders import MEAN, STD, CanNot, Crops, G, Job
 from benchmarks.loaders.photographs import Pairs, data_loader
 from benchmarks.loaders.torchvision_v2 import KERNEL, decoded
 from skill_fast.data.views import ViewGroup
@@ -25,7 +25,7 @@ def squared(first: bytes, second: bytes) -> tuple[list[Tensor], list[Tensor]]:
         top, left = (SIDE - image.shape[1]) // 2, (SIDE - image.shape[2]) // 2
         square[:, top : top + image.shape[1], left : left + image.shape[2]] = image
         squares.append(square)
-    return squares, [squares[0]] * len(VIEWS[1].photographs)
+    return squares, []
 
 
 def augmentation(group: ViewGroup) -> nn.Module:
@@ -58,7 +58,7 @@ def _gathered(samples: list[Any]) -> tuple[Tensor, list[Any]]:
 
 def batches(job: Job) -> Iterator[Crops]:
     try:
-        augmentations = [augmentation(group) for group in VIEWS]
+        augmentations = [augmentation(group) for group in job.views]
     except ImportError as error:
         raise CanNot(f"kornia is not installed: {error}") from error
     loader = data_loader(job, _OnlyPhotographs(job.data, squared))
@@ -70,6 +70,6 @@ def batches(job: Job) -> Iterator[Crops]:
             with torch.no_grad():
                 crops = {
                     group.name: torch.stack([augment(images[:, shown]) for shown in group.photographs])
-                    for group, augment in zip(VIEWS, augmentations)
+                    for group, augment in zip(job.views, augmentations)
                 }
             yield Crops(crops, products)

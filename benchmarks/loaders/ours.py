@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import torch
 
-from benchmarks.loaders import VIEWS, CanNot, Crops, Job
+from benchmarks.loaders import CanNot, Crops, Job
 from skill_fast.data.index import open_index
 from skill_fast.data.loader import EvaluationLoader, Loader, LoaderConfig
 from skill_fast.data.views import ViewGroup
@@ -20,7 +20,7 @@ def batches(job: Job) -> Iterator[Crops]:
     half = job.device != "cpu"
     recipes = "by_type" if job.name == "ours, recipes by type" else "none"
     config = LoaderConfig(recipes=recipes, threads=job.workers, dtype="float16" if half else "float32", **job.settings)
-    views = _without_color(VIEWS) if job.name == "ours, no colour, no blur" else VIEWS
+    views = _without_color(job.views) if job.name == "ours, no colour, no blur" else job.views
     options = {"global_batch": job.batch, "seed": job.seed, "config": config, "device": job.device}
     with Loader(open_index(job.data), views, **options) as loader:
         for batch in loader:

@@ -6,7 +6,7 @@ It decodes with FFmpeg's libraries where they are installed, else with torchvisi
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -15,13 +15,14 @@ import torchvision
 from benchmarks.loaders import CanNot, Crops, Job, stacked
 from benchmarks.loaders.photographs import Pairs, moved
 from benchmarks.loaders.torchvision_v2 import MultiCropV2, decoded
+from skill_fast.data.views import ViewGroup
 
 
 class _Make:
     """Both photographs' bytes -> crops; ``decode``: bytes -> [3, H, W] uint8 that owns its memory."""
 
-    def __init__(self, decode: Callable[[bytes], torch.Tensor]) -> None:
-        self._decode, self._v2 = decode, MultiCropV2()
+    def __init__(self, decode: Callable[[bytes], torch.Tensor], views: Sequence[ViewGroup]) -> None:
+        self._decode, self._v2 = decode, MultiCropV2(views)
 
     def __call__(self, first: bytes, second: bytes) -> tuple[list[Any], list[Any]]:
         return self._v2.of_images([self._decode(first), self._decode(second)])
@@ -47,7 +48,7 @@ def batches(job: Job) -> Iterator[Crops]:
     except ImportError as error:
         raise CanNot(f"spdl is not installed: {error}") from error
     torch.set_num_threads(1)  # as in a DataLoader's workers: the pipeline's threads are the parallelism
-    pairs = Pairs(job.data, _Make(_decoder()))
+    pairs = Pairs(job.data, _Make(_decoder(), job.views))
 
     def places() -> Iterator[int]:
         generator = random.Random(job.seed)

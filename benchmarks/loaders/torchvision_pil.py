@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import io
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from PIL import Image, ImageFilter
 from torchvision import transforms as T
 
-from benchmarks.loaders import GLOBAL, LOCAL, MEAN, STD, Crops, G, Job
+from benchmarks.loaders import MEAN, STD, Crops, G, Job
 from benchmarks.loaders.photographs import Pairs, data_loader, moved
 from skill_fast.data.views import ViewGroup
 
@@ -39,16 +39,17 @@ def transform(group: ViewGroup) -> T.Compose:
 class MultiCrop:
     """Two photographs' bytes -> two global crops, one of each, and eight local crops of the first."""
 
-    def __init__(self) -> None:
-        self._global, self._local = transform(GLOBAL), transform(LOCAL)
+    def __init__(self, views: Sequence[ViewGroup]) -> None:
+        self._global, self._local = (transform(group) for group in views)
+        self._local_crops = views[1].views
 
     def __call__(self, first: bytes, second: bytes) -> tuple[list[Any], list[Any]]:
         images = [Image.open(io.BytesIO(data)).convert("RGB") for data in (first, second)]
-        return [self._global(image) for image in images], [self._local(images[0]) for _ in LOCAL.photographs]
+        return [self._global(image) for image in images], [self._local(images[0]) for _ in range(self._local_crops)]
 
 
 def batches(job: Job) -> Iterator[Crops]:
-    loader = data_loader(job, Pairs(job.data, MultiCrop()))
+    loader = data_loader(job, Pairs(job.data, MultiCrop(job.views)))
     while True:
         for crops in loader:
             yield moved(crops, job.device)

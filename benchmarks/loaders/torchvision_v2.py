@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import torch
 from torchvision.io import ImageReadMode, decode_jpeg
 from torchvision.transforms import v2
 
-from benchmarks.loaders import GLOBAL, LOCAL, MEAN, STD, Crops, G, Job
+from benchmarks.loaders import MEAN, STD, Crops, G, Job
 from benchmarks.loaders.photographs import Pairs, data_loader, moved
 from skill_fast.data.views import ViewGroup
 
@@ -35,15 +35,16 @@ def transform(group: ViewGroup) -> v2.Compose:
 class MultiCropV2:
     """As ``torchvision_pil.MultiCrop``, on tensors."""
 
-    def __init__(self) -> None:
-        self._global, self._local = transform(GLOBAL), transform(LOCAL)
+    def __init__(self, views: Sequence[ViewGroup]) -> None:
+        self._global, self._local = (transform(group) for group in views)
+        self._local_crops = views[1].views
 
     def __call__(self, first: bytes, second: bytes) -> tuple[list[Any], list[Any]]:
         return self.of_images([decoded(first), decoded(second)])
 
     def of_images(self, images: list[torch.Tensor]) -> tuple[list[Any], list[Any]]:
         """images: two of [3, H, W] uint8."""
-        return [self._global(image) for image in images], [self._local(images[0]) for _ in LOCAL.photographs]
+        return [self._global(image) for image in images], [self._local(images[0]) for _ in range(self._local_crops)]
 
 
 def decoded(data: bytes) -> torch.Tensor:
@@ -51,7 +52,7 @@ def decoded(data: bytes) -> torch.Tensor:
 
 
 def batches(job: Job) -> Iterator[Crops]:
-    loader = data_loader(job, Pairs(job.data, MultiCropV2()))
+    loader = data_loader(job, Pairs(job.data, MultiCropV2(job.views)))
     while True:
         for crops in loader:
             yield moved(crops, job.device)

@@ -28,5 +28,7 @@ class Batch:
     """[batch] int64: rows of products.parquet."""
     product_types: np.ndarray
     """[batch] int64: place in ``index.product_types``."""
+    labels: Mapping[str, Tensor]
+    """"group", "color" and "type" -> [batch] int64 on the loader's device for batches of groups; else empty."""
     wait_ms: float
     """How long the caller waited for this batch."""

@@ -17,13 +17,14 @@ from skill_fast.data.batch import Batch
 from skill_fast.data.cropper import Cropper, GraphOptions
 from skill_fast.data.dali import DTYPES
 from skill_fast.data.evaluation import EvaluationLoader
+from skill_fast.data.group_sampler import GroupSampler
 from skill_fast.data.index import CatalogueIndex
 from skill_fast.data.pairs import PairSource
 from skill_fast.data.plan import Planner
 from skill_fast.data.reader import Reader, SkipLimits
 from skill_fast.data.recipes import BY_TYPE
 from skill_fast.data.sampler import Sampler
-from skill_fast.data.views import ViewGroup
+from skill_fast.data.views import GroupBatches, ViewGroup
 from skill_fast.errors import BadUsage
 
 __all__ = ["EvaluationLoader", "Loader", "LoaderConfig"]
@@ -98,6 +99,7 @@ class Loader:
         index: CatalogueIndex,
         views: Sequence[ViewGroup],
         *,
+        batches: GroupBatches | None = None,
         global_batch: int,
         rank: int = 0,
         world_size: int = 1,
@@ -111,14 +113,8 @@ class Loader:
         self.index, self.views, self.config = index, tuple(views), (config or LoaderConfig()).settled()
         self.device = torch.device(device)
         products = index.select(split)
-        self.sampler = Sampler(
-            index,
-            products,
-            global_batch,
-            seed,
-            window_shards=self.config.window_shards,
-            type_weights=self.config.type_weights,
-        )
+        self.sampler = self._new_sampler(products, global_batch, seed, batches)
+        self._labels = self.sampler.labels if isinstance(self.sampler, GroupSampler) else None
         index.files.check_room(self.sampler.largest_window_bytes(), self.config.window_shards)
         self._shares = (rank, world_size, micro_steps)
         self._batch_size = len(self._positions(_Place(0, 0, 0)))
@@ -163,6 +159,7 @@ class Loader:
             images=package.images,
             products=products,
             product_types=self.index.product_type[products].astype(np.int64),
+            labels={} if self._labels is None else self._labels.tensors(products, self.device),
             wait_ms=wait_ms,
         )
 
@@ -190,6 +187,21 @@ class Loader:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _new_sampler(
+        self, products: np.ndarray, global_batch: int, seed: int, batches: GroupBatches | None
+    ) -> Sampler | GroupSampler:
+        config = self.config
+        if batches is None:
+            options: dict[str, Any] = {"window_shards": config.window_shards, "type_weights": config.type_weights}
+            return Sampler(self.index, products, global_batch, seed, **options)
+        if config.type_weights:
+            raise BadUsage(
+                "weights of product types with batches of variant groups",
+                allowed="weights with methods that take photographs one by one",
+                change="leave --loader.type-weights out",
+            )
+        return GroupSampler(self.index, products, global_batch, seed, products_per_group=batches.products)
 
     def _stop(self) -> None:
         if self._thread is not None:

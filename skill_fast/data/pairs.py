@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from skill_fast.data.group_sampler import GroupSampler
 from skill_fast.data.plan import Planner
 from skill_fast.data.reader import Reader
 from skill_fast.data.sampler import Sampler
@@ -19,7 +20,7 @@ class PairSource:
     not on when that was found out, nor by which rank.
     """
 
-    def __init__(self, sampler: Sampler, planner: Planner, reader: Reader, *, second: bool) -> None:
+    def __init__(self, sampler: Sampler | GroupSampler, planner: Planner, reader: Reader, *, second: bool) -> None:
         """second: whether any view shows x''; where none does it is not read, and stands for x' in ``images``."""
         self._sampler, self._planner, self._reader, self._second = sampler, planner, reader, second
 

@@ -16,7 +16,7 @@ from skill_fast.data.crop_law import TRIES, between, erase_boxes, random_resized
 from skill_fast.data.draws import uniforms
 from skill_fast.data.index import CatalogueIndex
 from skill_fast.data.recipes import BY_TYPE, Recipe, recipes_of_types
-from skill_fast.data.views import GenericAugmentation, ViewGroup
+from skill_fast.data.views import GenericAugmentation, Part, ViewGroup
 
 # Uniform numbers that a view owns, in this order. New ones go to the end, so that the old ones stay what they were.
 VIEW_DRAWS = {
@@ -95,7 +95,7 @@ class Planner:
         for group in self.groups:
             views = [
                 self._view(
-                    group, uniforms(self.seed, epoch, f"view/{group.name}/{v}", positions, DRAWS), images[:, shown]
+                    group, v, uniforms(self.seed, epoch, f"view/{group.name}/{v}", positions, DRAWS), images[:, shown]
                 )
                 for v, shown in enumerate(group.photographs)
             ]
@@ -104,7 +104,7 @@ class Planner:
             )
         return plans
 
-    def _view(self, group: ViewGroup, uniform: np.ndarray, images: np.ndarray) -> dict[str, np.ndarray]:
+    def _view(self, group: ViewGroup, view: int, uniform: np.ndarray, images: np.ndarray) -> dict[str, np.ndarray]:
         u = {name: uniform[:, place] for name, place in PLACES.items()}
         recipe = self._recipe_values(images)
         erased = erase_boxes(
@@ -116,7 +116,7 @@ class Planner:
         )
         mirror = (u["flip"] < group.generic.flip_p).astype(np.int32)
         return (
-            self._geometry(group, u, recipe, images)
+            self._geometry(group, group.part(view), u, recipe, images)
             | _colors(group.generic, u)
             | {"erase_box": erased, "mirror": mirror}
         )
@@ -127,10 +127,10 @@ class Planner:
         return {f.name: np.array([getattr(r, f.name) for r in self.recipes])[code] for f in fields(Recipe)}
 
     def _geometry(
-        self, group: ViewGroup, u: dict[str, np.ndarray], recipe: dict[str, np.ndarray], images: np.ndarray
+        self, group: ViewGroup, part: Part, u: dict[str, np.ndarray], recipe: dict[str, np.ndarray], images: np.ndarray
     ) -> dict[str, np.ndarray]:
         height, width = self.index.height[images].astype(np.int64), self.index.width[images].astype(np.int64)
-        zoom = _zooms(u, recipe, height, width)
+        zoom = _within(_zooms(u, recipe, height, width), part)
         quarter = np.where(recipe["quarter_turns"], np.floor(4 * u["quarter"]), 0.0)
         on_side = quarter % 2 == 1
         canvas_h, canvas_w = np.where(on_side, zoom[:, 3], zoom[:, 2]), np.where(on_side, zoom[:, 2], zoom[:, 3])
@@ -183,6 +183,15 @@ def _zooms(
     )
     whole = np.stack([np.zeros_like(height), np.zeros_like(width), height, width], axis=1)
     return np.where((u["zoom"] < recipe["zoom_p"])[:, None], windows, whole)
+
+
+def _within(zoom: np.ndarray, part: Part) -> np.ndarray:
+    """That part of each zoomed region, at least a pixel large; [n, 4] int64 (y, x, height, width)."""
+    top, left, bottom, right = part
+    y, x, height, width = zoom.T
+    y1, x1 = np.floor(height * top).astype(np.int64), np.floor(width * left).astype(np.int64)
+    y2, x2 = np.ceil(height * bottom).astype(np.int64), np.ceil(width * right).astype(np.int64)
+    return np.stack([y + y1, x + x1, np.maximum(y2 - y1, 1), np.maximum(x2 - x1, 1)], axis=1)
 
 
 def _recipe_inverses(

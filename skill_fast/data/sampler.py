@@ -69,21 +69,7 @@ class Sampler:
         self, step: int, rank: int = 0, world_size: int = 1, micro_step: int = 0, micro_steps: int = 1
     ) -> np.ndarray:
         """Positions of one rank's batch, [G / (world_size x micro_steps)] int64."""
-        parts = world_size * micro_steps
-        if not (0 <= rank < world_size and 0 <= micro_step < micro_steps):
-            raise BadUsage(
-                f"rank {rank}, micro step {micro_step}",
-                allowed=f"ranks 0 to {world_size - 1}, micro steps 0 to {micro_steps - 1}",
-            )
-        if self.global_batch % parts:
-            raise BadUsage(
-                f"a global batch of {self.global_batch} for {world_size} ranks x {micro_steps} micro steps",
-                allowed=f"a multiple of {parts}",
-                change="change the global batch, the number of ranks or the accumulation steps",
-            )
-        size = self.global_batch // parts
-        start = step * self.global_batch + (rank * micro_steps + micro_step) * size
-        return np.arange(start, start + size, dtype=np.int64)
+        return share_of_step(self.global_batch, step, rank, world_size, micro_step, micro_steps)
 
     def images_at(self, epoch: int, positions: np.ndarray) -> np.ndarray:
         """Rows of images.parquet shown as x' at the given positions, [n] int64; positions past the end wrap around."""
@@ -156,3 +142,24 @@ class Sampler:
             images = np.concatenate([self._weights.repeated(epoch, shard, shown) for shard, shown in each])
         keys = philox(self.seed, epoch, f"window/{window}").random_raw(len(images))
         return images[np.argsort(keys, kind="stable")]
+
+
+def share_of_step(
+    global_batch: int, step: int, rank: int, world_size: int, micro_step: int, micro_steps: int
+) -> np.ndarray:
+    """Positions of one rank's micro step within a global batch; raises BadUsage where it can not be shared out."""
+    parts = world_size * micro_steps
+    if not (0 <= rank < world_size and 0 <= micro_step < micro_steps):
+        raise BadUsage(
+            f"rank {rank}, micro step {micro_step}",
+            allowed=f"ranks 0 to {world_size - 1}, micro steps 0 to {micro_steps - 1}",
+        )
+    if global_batch % parts:
+        raise BadUsage(
+            f"a global batch of {global_batch} for {world_size} ranks x {micro_steps} micro steps",
+            allowed=f"a multiple of {parts}",
+            change="change the global batch, the number of ranks or the accumulation steps",
+        )
+    size = global_batch // parts
+    start = step * global_batch + (rank * micro_steps + micro_step) * size
+    return np.arange(start, start + size, dtype=np.int64)

@@ -20,8 +20,9 @@ from torch import Tensor, nn
 
 from skill_fast.engine.ds_config import batch_layout, check_ds_config, load_ds_config, precision_of, stage_of
 from skill_fast.engine.flat_groups import FlatGroup, flatten_masters, zero_groups
+from skill_fast.engine.lars import build_lars
 from skill_fast.engine.masked_step import MaskedAdamW, take_over_stage_0, take_over_zero, unasked
-from skill_fast.engine.param_groups import LAST_LAYER, ParamGroup, param_groups
+from skill_fast.engine.param_groups import CONSTANT_LR, LAST_LAYER, ParamGroup, param_groups
 from skill_fast.engine.ranks import cores_of_rank, meet
 from skill_fast.errors import BadUsage
 
@@ -143,15 +144,19 @@ class Engine:
         """DeepSpeed's optimizer around ours (ours itself at stage 0 in fp32)."""
         return self.ds.optimizer
 
-    def set_schedules(self, lr: float, weight_decay: float, freeze_last_layer: bool = False) -> None:
+    def set_schedules(
+        self, lr: float, weight_decay: float, freeze_last_layer: bool = False, peak_lr: float | None = None
+    ) -> None:
         """Write this step's learning rate and weight decay into the parameter groups.
 
         Weight decay reaches only groups that decay. ``freeze_last_layer`` gives the last layer's groups a learning rate
         and a decay of 0; its moments go on averaging and its gradient still counts in the norm.
+        ``peak_lr`` is the rate of the groups that keep theirs.
         """
         for group in self.optimizer_wrapper.param_groups:
             frozen = freeze_last_layer and group["name"].startswith(LAST_LAYER)
-            group["lr"] = 0.0 if frozen else lr
+            constant = peak_lr is not None and group["name"].startswith(CONSTANT_LR)
+            group["lr"] = 0.0 if frozen else peak_lr if constant else lr
             group["weight_decay"] = weight_decay if group["decays"] and not frozen else 0.0
 
     def _find_masters(self) -> list[FlatGroup]:
@@ -169,8 +174,11 @@ def build_engine(
     groups: Sequence[ParamGroup] | None = None,
     betas: tuple[float, float] = (0.9, 0.999),
     eps: float = 1e-8,
+    lars: bool = False,
 ) -> Engine:
     """Hand a student to DeepSpeed, with AdamW over ``groups`` (``param_groups(model)`` unless given).
+
+    ``lars``: LARS with momentum ``betas[0]`` instead, at ZeRO stage 0.
 
     The model is cast to the dtype of the ds_config in place and moved to the device; in bf16 and fp16 its masters start
     from the rounded weights (DeepSpeed casts first). Learning rate and weight decay are 0 until ``set_schedules``.
@@ -183,8 +191,12 @@ def build_engine(
     groups = param_groups(model) if groups is None else groups
     resolved, clip = _resolved(ds_config, world_size)
     options = {"lr": 0.0, "betas": betas, "eps": eps, "fused": True}
-    if stage_of(ds_config) == 0 and precision_of(ds_config) == "fp32":
-        optimizer: torch.optim.Optimizer = MaskedAdamW([g.for_optimizer() for g in groups], max_norm=clip, **options)
+    optimizer: torch.optim.Optimizer
+    stage, precision = stage_of(ds_config), precision_of(ds_config)
+    if lars:
+        optimizer = build_lars(groups, stage=stage, precision=precision, max_norm=clip, momentum=betas[0])
+    elif stage == 0 and precision == "fp32":
+        optimizer = MaskedAdamW([g.for_optimizer() for g in groups], max_norm=clip, **options)
     else:
         optimizer = torch.optim.AdamW([g.for_optimizer() for g in groups], **options)  # type: ignore[arg-type]
     _check_device(precision_of(ds_config), device)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import gc
 import signal
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,6 +30,7 @@ from skill_fast.kernels import describe
 from skill_fast.methods import Method
 from skill_fast.models.speed import attention_backend
 from skill_fast.telemetry.clock import Clock
+from skill_fast.telemetry.collapse import verdict
 from skill_fast.telemetry.sinks import Sinks
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
@@ -46,8 +49,11 @@ class Run:
     export: Callable[[int], None]
     """Called with the step at every checkpoint, on all ranks: writes the encoder."""
     not_finite: NotFiniteSteps
+    watch: Callable[[int], Mapping[str, float]] | None = None
+    """Called with the step at every logged step, on all ranks: figures to log beside the others, often none."""
     step: int = 0
     """Optimizer steps done, those that were skipped for non-finite gradients included."""
+    _warned: bool = field(default=False, init=False)
 
     def __enter__(self) -> Run:
         return self
@@ -122,7 +128,7 @@ class Run:
             while self.step < self.course.total_steps:
                 values = self.course[self.step]
                 with clock.step():
-                    tensors = self._one_step(batches, values, clock)
+                    tensors = self.one_step(batches, values, clock)
                 self.step += 1
                 at_end = self.step == self.course.total_steps
                 log = self.step % log_every == 0 or at_end
@@ -131,7 +137,14 @@ class Run:
                     clock.sync("not finite", self.not_finite.look)
                 if log:
                     with clock.phase("sync:metrics"):
-                        sinks.log(self.step, values, self._mean_over_ranks(tensors), clock)
+                        logged: dict[str, Tensor | float] = {**self._mean_over_ranks(tensors)}
+                    if self.watch is not None:
+                        with clock.phase("watch"):
+                            self.teacher.wait()
+                            logged |= self.watch(self.step)
+                    with clock.phase("sync:metrics"):
+                        row = sinks.log(self.step, values, logged, clock)
+                    self._warn(row)
                 # Ranks get a signal at different moments: they agree, where they meet anyway.
                 stop = (log or self.engine.world_size == 1) and self._any_rank(asked)
                 if save or stop:
@@ -144,10 +157,10 @@ class Run:
                         change="run the same command again to go on from there",
                     )
 
-    def _one_step(self, batches: Iterator[Batch], values: StepValues, clock: Clock) -> dict[str, Tensor]:
+    def one_step(self, batches: Iterator[Batch], values: StepValues, clock: Clock) -> dict[str, Tensor]:
         """One optimizer step; returns device tensors to log, means over this rank's micro-batches."""
         engine, method = self.engine, self.method
-        engine.set_schedules(values.lr, values.weight_decay, values.last_layer_frozen)
+        engine.set_schedules(values.lr, values.weight_decay, values.last_layer_frozen, values.peak_lr)
         logged: dict[str, Tensor] = {}
         products = []
         for micro_step in range(engine.micro_steps):
@@ -156,7 +169,7 @@ class Run:
             products.append(batch.products)
             crops = {name: crop.to(engine.dtype) for name, crop in batch.crops.items()}
             self.teacher.wait()
-            loss, tensors = method.loss(engine, crops, values.teacher_temp)
+            loss, tensors = method.loss(engine, crops, values.teacher_temp, batch.labels)
             if micro_step == engine.micro_steps - 1:
                 method.reduce()
             engine.backward(loss)
@@ -168,6 +181,15 @@ class Run:
         method.commit(finite)
         self.not_finite.note(self.step + 1, finite, np.concatenate(products))
         return logged | {"grad_norm": engine.grad_norm}
+
+    def _warn(self, row: Mapping[str, Any]) -> None:
+        """Say it in words when outputs collapse, on rank 0, at most once until they recover."""
+        seen = {name.removeprefix("watch/"): value for name, value in row.items() if value is not None}
+        center = self.method.state_dict().get("center")
+        wrong = verdict(seen if center is None else seen | {"prototypes": center.numel()})
+        if wrong and not self._warned and self.engine.rank == 0:
+            print(f"step {self.step}: {wrong}", file=sys.stderr)
+        self._warned = bool(wrong)
 
     def _mean_over_ranks(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         if self.engine.world_size == 1:

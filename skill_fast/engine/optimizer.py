@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 from skill_fast.engine.schedules import cosine_schedule, momentum_schedule, teacher_temp_schedule, weight_decay_schedule
 from skill_fast.errors import BadUsage
@@ -10,8 +11,10 @@ from skill_fast.errors import BadUsage
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """AdamW and its schedules (DINO's, as the SkiLL paper is silent); ds_config owns precision, batch and clipping."""
+    """Optimizer and schedules (DINO's, as the SkiLL paper is silent); ds_config owns precision, batch and clipping."""
 
+    name: Literal["adamw", "lars"] = "adamw"
+    """lars: for CNNs and large batches, with momentum ``beta1``, at ZeRO stage 0."""
     lr: float = 5e-4
     """For a global batch of 256; scaled linearly with the batch."""
     final_lr: float = 1e-6
@@ -28,6 +31,10 @@ class OptimizerConfig:
     teacher_temp_warmup_epochs: float = 0.0
     freeze_last_layer_epochs: float = 1.0
 
+    def without_average(self) -> OptimizerConfig:
+        """For methods without a teacher: its place is taken by a copy of the student."""
+        return replace(self, ema_momentum=0.0, final_ema_momentum=0.0)
+
 
 @dataclass(frozen=True)
 class StepValues:
@@ -38,6 +45,8 @@ class StepValues:
     ema_momentum: float
     teacher_temp: float
     last_layer_frozen: bool
+    peak_lr: float
+    """Of parameters whose learning rate is not scheduled."""
 
 
 class Course:
@@ -55,7 +64,7 @@ class Course:
             return min(round(epochs * steps_per_epoch), total_steps - 1)
 
         self.total_steps = total_steps
-        peak = config.lr * global_batch / 256
+        self.peak_lr = peak = config.lr * global_batch / 256
         self.lr = cosine_schedule(peak, min(config.final_lr, peak), total_steps, steps(config.warmup_epochs))
         self.weight_decay = weight_decay_schedule(config.weight_decay, config.final_weight_decay, total_steps)
         self.ema_momentum = momentum_schedule(config.ema_momentum, total_steps, config.final_ema_momentum)
@@ -74,4 +83,5 @@ class Course:
             ema_momentum=float(self.ema_momentum[step]),
             teacher_temp=float(self.teacher_temp[step]),
             last_layer_frozen=step < self.frozen_steps,
+            peak_lr=self.peak_lr,
         )

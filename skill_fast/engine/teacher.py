@@ -42,6 +42,9 @@ class ShardedTeacher:
                 change="build both with the same arguments",
             )
         teacher.requires_grad_(False).to(engine.device)
+        for norm in teacher.modules():
+            if isinstance(norm, nn.modules.batchnorm._BatchNorm):
+                norm.track_running_stats = False  # it norms by its batch, and keeps the student's running statistics
         with torch.no_grad():
             self._take_flat_buffers(mine)
             self._copy_the_rest(student, mine)
@@ -63,7 +66,10 @@ class ShardedTeacher:
                 work = dist.all_gather_into_tensor(flat, flat[group.shard], async_op=True)
                 self._pending.append(cast(dist.Work, work))
         for mine, students in self._buffers:
-            mine.copy_(torch.where(finite, students, mine))
+            kept = torch.where(finite, students, mine)
+            mine.copy_(kept)
+            if students.is_floating_point():  # running statistics of a step that was not applied may be NaN
+                students.copy_(kept)
 
     def wait(self) -> None:
         """Wait until every rank's part has arrived: before the teacher's forward."""
@@ -85,6 +91,8 @@ class ShardedTeacher:
             )
         for name, shard in self.state_dict().items():
             shard.copy_(state[name])
+        for mine, students in self._buffers:  # the student's were loaded before
+            mine.copy_(students)
         self._spread()
 
     def full_state(self) -> dict[str, Tensor]:

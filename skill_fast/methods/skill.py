@@ -16,32 +16,18 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
 from torch import distributed as dist
 
-from skill_fast.data.views import GenericAugmentation, ViewGroup
+from skill_fast.data.views import GroupBatches, ViewGroup, ViewsConfig, global_crops
 from skill_fast.errors import BadUsage
 from skill_fast.kernels import center_update, distillation_loss, sinkhorn
 from skill_fast.models.heads import DistillationHead, HeadConfig, MultiCrop
-from skill_fast.models.vit import BackboneConfig, attend_plainly, build_backbone, check_resolution
-
-
-@dataclass(frozen=True)
-class ViewsConfig:
-    """The crops of one sample; global crops are as large as ``backbone.image_size``."""
-
-    global_scale: tuple[float, float] = (0.4, 1.0)
-    """Share of the photograph's area."""
-    local_crops: int = 8
-    local_size: int = 96
-    local_scale: tuple[float, float] = (0.05, 0.4)
-    photographs: Literal["two", "one"] = "two"
-    """Global crops from two photographs of the product, or both from one: the ablation."""
-    generic: GenericAugmentation = field(default_factory=GenericAugmentation)
+from skill_fast.models.vit import BackboneConfig, across_ranks, build_backbone, check_resolution, prepare_for
 
 
 @dataclass(frozen=True)
@@ -57,6 +43,9 @@ class SkillConfig:
 
 class Skill:
     """The method's networks, loss and state; ``student`` belongs to the engine, ``teacher`` follows it."""
+
+    has_teacher = True
+    constant_lr: tuple[str, ...] = ()
 
     def __init__(
         self, config: SkillConfig, backbone: BackboneConfig, head: HeadConfig, views: ViewsConfig, *, seed: int
@@ -80,32 +69,34 @@ class Skill:
 
     def views(self) -> tuple[ViewGroup, ...]:
         """What the loader is asked for: the two global crops first."""
-        views = self.views_config
-        both = (0, 1) if views.photographs == "two" else (0, 0)
-        groups = [ViewGroup("global", both, self.image_size, views.global_scale, generic=views.generic)]
-        if views.local_crops:
-            local = (0,) * views.local_crops
-            groups.append(ViewGroup("local", local, views.local_size, views.local_scale, generic=views.generic))
-        return tuple(groups)
+        return self.views_config.global_groups(self.image_size) + self.views_config.local_groups()
+
+    def batches(self) -> GroupBatches | None:
+        """Photographs one by one."""
+        return None
 
     def to(self, device: torch.device) -> None:
         """Move what the engine does not own, and choose the attention for the device."""
         self.center = self.center.to(device)
-        if device.type == "cpu":
-            attend_plainly(self.student)
-            attend_plainly(self.teacher)
+        for network in (self.student, self.teacher):
+            prepare_for(across_ranks(network, device), device)
 
     def loss(
-        self, student: Callable[..., Tensor], crops: Mapping[str, Tensor], teacher_temp: float
+        self,
+        student: Callable[..., Tensor],
+        crops: Mapping[str, Tensor],
+        teacher_temp: float,
+        labels: Mapping[str, Tensor] | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """One micro-batch's loss and, by name, device tensors to log.
 
         crops: "global" [2, batch, 3, H, W], "local" [c, batch, 3, h, w], in the student's dtype. The teacher's column
         sums add up over the micro-batches of a step.
         """
+        both = global_crops(crops)
         with torch.no_grad():
-            teacher_logits = self.teacher(crops["global"])
-        student_logits = student(*(crops[name] for name in ("global", "local") if name in crops))
+            teacher_logits = self.teacher(both)
+        student_logits = student(both, *([crops["local"]] if "local" in crops else []))
         sinkhorns = self.config.centering == "sinkhorn"
         center = sinkhorn(teacher_logits, teacher_temp) if sinkhorns else self.center
         output = distillation_loss(

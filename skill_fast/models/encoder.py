@@ -68,7 +68,7 @@ def describe(
         "version": 1,
         "backbone": dataclasses.asdict(backbone),
         "image_size": backbone.image_size,
-        "resize": round(backbone.image_size * 256 / 224),
+        "resize": resize_of(backbone.image_size),
         "mean": list(mean),
         "std": list(std),
         "embed_dim": embed_dim,
@@ -77,6 +77,11 @@ def describe(
         "seed": seed,
         "dataset": dataset,
     }
+
+
+def resize_of(image_size: int) -> int:
+    """Shorter side in pixels before the centre crop of ``image_size``."""
+    return round(image_size * 256 / 224)
 
 
 def save_encoder(run: Path, weights: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:

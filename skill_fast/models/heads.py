@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -57,6 +59,27 @@ class DistillationHead(nn.Module):
         # eps against 0 / 0: 1e-6 survives fp16, the default 1e-12 rounds to nothing there.
         projected = F.normalize(self.mlp(features), dim=-1, eps=1e-6)
         return F.linear(projected, F.normalize(self.last_layer.weight, dim=-1, eps=1e-6))
+
+
+class ProjectionHead(nn.Sequential):
+    """MLP of linear layers with ReLU between: projectors and predictors of the contrastive methods.
+
+    sizes: (in, hidden ..., out). norm: batch norm after the "hidden" layers, after "all" (the last one without gain and
+    bias, as SimSiam) or after "none". Layers in front of a batch norm have no bias: it would be subtracted again.
+    Weights are drawn as torch draws them for linear layers, seeded.
+    """
+
+    def __init__(self, sizes: Sequence[int], norm: Literal["none", "hidden", "all"], *, seed: int) -> None:
+        layers: list[nn.Module] = []
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            for place, (inputs, outputs) in enumerate(pairwise(sizes), start=2):
+                last = place == len(sizes)
+                normed = norm == "all" or (norm == "hidden" and not last)
+                layers.append(nn.Linear(inputs, outputs, bias=not normed))
+                layers += [nn.BatchNorm1d(outputs, affine=not last)] if normed else []
+                layers += [] if last else [nn.ReLU()]
+        super().__init__(*layers)
 
 
 class MultiCrop(nn.Module):

@@ -31,8 +31,9 @@ class SpeedConfig:
 def prepare(student: nn.Module, teacher: nn.Module, config: SpeedConfig, device: torch.device) -> None:
     """Apply the levers in place, after the engine has taken the student and before the first step.
 
-    student, teacher: ``MultiCrop``s. Names of parameters stay what they are. Raises BadUsage for levers that exclude
-    each other, and for a backbone whose blocks are not timm's plain ones where a lever needs them.
+    student, teacher: ``MultiCrop``s or ``Siamese``s. Names of parameters stay what they are. Raises BadUsage for levers
+    that exclude each other or do not fit the method, and for a backbone whose blocks are not timm's plain ones where a
+    lever needs them.
     """
     if config.packed and (config.gradient_checkpointing or config.drop_path_by_subset):
         raise BadUsage(
@@ -43,6 +44,12 @@ def prepare(student: nn.Module, teacher: nn.Module, config: SpeedConfig, device:
     encoders = [cast(Any, model) for model in (student, teacher)]
     if config.packed:
         for model in encoders:
+            if not hasattr(model, "packed"):
+                raise BadUsage(
+                    f"--speed.packed with a {type(model).__name__}",
+                    allowed="methods with crops of several resolutions: skill, dino",
+                    change="leave out --speed.packed",
+                )
             check_plain(model.backbone, "--speed.packed")
             model.packed = True
     if config.drop_path_by_subset:
@@ -56,7 +63,7 @@ def prepare(student: nn.Module, teacher: nn.Module, config: SpeedConfig, device:
 
 def compile_blocks(models: list[Any]) -> None:
     """Compile every block; all share one code object, and each pair of drop path rate and crop size is a version."""
-    blocks = [block for model in models for block in model.backbone.blocks]
+    blocks = [block for model in models for block in getattr(model.backbone, "blocks", ())]  # none in a CNN
     limit = torch._dynamo.config
     limit.recompile_limit = max(limit.recompile_limit, 8 * len(blocks))  # past it blocks would silently run eagerly
     for block in blocks:

@@ -1,4 +1,4 @@
-"""Backbones: any timm vision transformer by name. The one door to timm."""
+"""Backbones: any timm model by name, vision transformers and CNNs. The one door to timm."""
 
 from __future__ import annotations
 
@@ -9,18 +9,25 @@ from typing import Any, Literal, cast
 
 import timm
 import torch
-from torch import nn
+from timm.layers import convert_sync_batchnorm
+from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
+from torch import Tensor, nn
+from torch import distributed as dist
 
 from skill_fast.errors import BadUsage
+from skill_fast.models.batch_norm import over_ranks_on_cpu
 
 
 @dataclass(frozen=True)
 class BackboneConfig:
-    """Which timm vision transformer, and what of it differs from its name; None keeps the name's own value."""
+    """Which timm model, and what of it differs from its name; None keeps the name's own value.
+
+    patch_size, embed_dim, depth, num_heads and init concern vision transformers; a CNN is its name.
+    """
 
     name: str = "vit_small_patch16_224"
     image_size: int = 224
-    """Side of the global crop in pixels; positions are interpolated for other sizes."""
+    """Side of the global crop in pixels; a vision transformer's positions are interpolated for other sizes."""
     patch_size: int | None = None
     embed_dim: int | None = None
     depth: int | None = None
@@ -32,45 +39,71 @@ class BackboneConfig:
 
 
 def build_backbone(config: BackboneConfig, *, drop_path: float | None = None, seed: int | None = None) -> nn.Module:
-    """Build the backbone with fresh weights, returning the class token of an image.
+    """Build the backbone with fresh weights: an image's class token, or the mean of a CNN's last feature map.
 
-    The module maps (B, 3, H, W) to (B, embed_dim) and takes every H and W that the patch size divides.
+    The module maps (B, 3, H, W) to (B, features); a vision transformer takes every H and W that its patch size divides.
     drop_path: overrides the configuration's, 0 for a teacher. seed: draws the weights, the global generator untouched.
-    Raises BadUsage for a name timm does not know, one that is not a vision transformer, or sizes that do not fit.
+    Raises BadUsage for a name timm does not know, or sizes that do not fit.
     """
     options: dict[str, Any] = {
         key: value
         for key in ("patch_size", "embed_dim", "depth", "num_heads")
         if (value := getattr(config, key)) is not None
     }
-    options |= {"img_size": config.image_size, "drop_path_rate": config.drop_path if drop_path is None else drop_path}
+    options["drop_path_rate"] = config.drop_path if drop_path is None else drop_path
+    _check_known(config.name)
+    transformer = config.name in timm.list_models(module="vision_transformer")
+    if transformer:
+        options |= {"img_size": config.image_size, "global_pool": "token", "dynamic_img_size": True}
+    else:
+        _check_cnn(config)
     with torch.random.fork_rng(devices=[]):
         if seed is not None:
             torch.manual_seed(seed)
         backbone = _create(config.name, options)
-        if config.init == "fan_in":
+        if transformer and config.init == "fan_in":
             fan_in_init(cast(nn.Module, backbone.blocks))
     return backbone
 
 
-def _create(name: str, options: Mapping[str, Any]) -> nn.Module:
-    if name not in timm.list_models(module="vision_transformer"):
-        near = ", ".join(timm.list_models(f"*{name.split('_')[0]}*small*", module="vision_transformer")[:4])
+def _check_known(name: str) -> None:
+    if not timm.is_model(name):
+        near = ", ".join(timm.list_models(f"*{name.split('_')[0]}*")[:4])
         raise BadUsage(
-            f"backbone '{name}' is not a vision transformer that timm knows",
-            allowed="timm.list_models(module='vision_transformer')" + (f", for example {near}" if near else ""),
+            f"backbone '{name}' is not a model that timm knows",
+            allowed="timm.list_models()" + (f", for example {near}" if near else ""),
             change="--backbone.name NAME",
         )
+
+
+def _create(name: str, options: Mapping[str, Any]) -> nn.Module:
     try:
-        return timm.create_model(
-            name, pretrained=False, num_classes=0, global_pool="token", dynamic_img_size=True, **options
-        )
+        return timm.create_model(name, pretrained=False, num_classes=0, **options)
     except (AssertionError, ValueError, TypeError, RuntimeError) as error:
         raise BadUsage(
             f"backbone '{name}' can not be built with {dict(options)}: {error}",
             allowed="a width that the number of heads divides, an image size that the patch size divides",
             change="--backbone.image-size, --backbone.patch-size, --backbone.embed-dim, --backbone.num-heads",
         ) from error
+
+
+def _check_cnn(config: BackboneConfig) -> None:
+    """Raise BadUsage where an option of vision transformers is given to another model."""
+    given = [key for key in ("patch_size", "embed_dim", "depth", "num_heads") if getattr(config, key) is not None]
+    given += ["init"] if config.init != "timm" else []
+    if given:
+        raise BadUsage(
+            f"backbone.{given[0]} for '{config.name}', which is no vision transformer",
+            allowed="patch_size, embed_dim, depth, num_heads and init with vision transformers only",
+            change=f"leave --backbone.{given[0].replace('_', '-')} out",
+        )
+
+
+def fitted_weights(weights: Mapping[str, Tensor], backbone: nn.Module) -> dict[str, Tensor]:
+    """A vision transformer's weights with positions and patches interpolated to the backbone's; a CNN's as are."""
+    if not isinstance(backbone, VisionTransformer) or "pos_embed" not in weights:
+        return dict(weights)
+    return checkpoint_filter_fn(dict(weights), backbone)
 
 
 def fan_in_init(module: nn.Module) -> None:
@@ -96,9 +129,28 @@ def attend_plainly(backbone: nn.Module) -> None:
             setattr(module, "fused_attn", False)  # noqa: B010 - timm's attribute, unknown to nn.Module
 
 
+def prepare_for(module: nn.Module, device: torch.device) -> nn.Module:
+    """Choose how blocks compute their attention on the device; returns the module."""
+    if device.type == "cpu":
+        attend_plainly(module)
+    return module
+
+
 def patch_size_of(backbone: nn.Module) -> int:
-    """Side in pixels of the backbone's patches."""
-    return int(backbone.patch_embed.patch_size[0])  # type: ignore[union-attr, index]
+    """Side in pixels of the backbone's patches; 1 for a CNN, which takes every size."""
+    patches = getattr(backbone, "patch_embed", None)
+    return int(patches.patch_size[0]) if patches is not None else 1
+
+
+def across_ranks(module: nn.Module, device: torch.device) -> nn.Module:
+    """Let every batch norm below ``module`` take its statistics over the batches of all ranks; returns the module.
+
+    On a GPU torch's SyncBatchNorm, on a CPU ``RankBatchNorm``. With one rank nothing changes.
+    Raises BadUsage on a CPU for a norm that is fused with its activation.
+    """
+    if not dist.is_initialized() or dist.get_world_size() == 1:
+        return module
+    return convert_sync_batchnorm(module) if device.type == "cuda" else over_ranks_on_cpu(module)
 
 
 def check_resolution(backbone: nn.Module, size: int, name: str, option: str) -> None:

@@ -127,6 +127,7 @@ def progress_text(row: Mapping[str, Any], total_steps: int, left_s: float | None
     for name, label in (("loss", "loss"), ("teacher_entropy", "entropy")):
         if name in row:
             parts.append(f"{label} {row[name]:.3f}")
+    parts += [f"rank {row['watch/rank']:.0f}"] if "watch/rank" in row else []
     parts.append(f"{row['products_per_s']:.0f} products/s")
     parts.append(f"wait {100 * data_wait_share:.0f}%")
     parts.append(f"left {clock_text(left_s)}")

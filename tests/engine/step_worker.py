@@ -39,7 +39,7 @@ def run_of(data: str, folder: Path, stage: int, precision: str) -> Run:
 
 
 def step(run: Run, batches: Iterator[Batch]) -> None:
-    run._one_step(batches, run.course[run.step], Clock())
+    run.one_step(batches, run.course[run.step], Clock())
     run.step += 1
 
 

@@ -129,6 +129,7 @@ def main(folder: Path) -> None:
         reports.append(run(fp16, folder, f"zero{stage}-fp16"))
     reports.append(run(ds_config(2, "fp32", gradient_accumulation_steps=2), folder, "zero2-fp32-accumulated"))
     (folder / f"reports-{world}-{rank}.json").write_text(json.dumps(reports))
+    dist.barrier()  # no rank takes its group down while another still talks through it
     dist.destroy_process_group()
 
 

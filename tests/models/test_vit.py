@@ -54,8 +54,8 @@ def test_drop_path_is_the_students_alone():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"name": "resnet50"}, "not a vision transformer"),
-        ({"name": "vit_enormous"}, "not a vision transformer"),
+        ({"name": "resnet50"}, "which is no vision transformer"),
+        ({"name": "vit_enormous"}, "not a model that timm knows"),
         ({"num_heads": 5}, "can not be built"),
     ],
 )

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from skill_fast.telemetry import nvml
 from skill_fast.telemetry.nvml import Sampler, available
 from skill_fast.telemetry.provenance import fingerprint, provenance, source_state
+from tests.benchmarks import nvml_stub
 
 WHAT = ("commit", "dirty", "versions", "cpu", "cores", "gpu", "gpus", "date")
 
@@ -51,6 +53,36 @@ def test_without_a_driver_the_sampler_yields_nothing() -> None:
     with Sampler() as sampler:
         time.sleep(0.01)
     assert list(sampler) == [] and sampler.means() == {}
+
+
+def test_readings_of_a_driver_and_energy_by_its_counter(monkeypatch) -> None:
+    monkeypatch.setattr(nvml, "pynvml", nvml_stub)
+    with Sampler(uuid="GPU-1", every_s=0.02) as sampler:
+        time.sleep(0.1)
+    samples = list(sampler)
+    assert nvml_stub.asked_uuids == ["GPU-1"] and len(samples) >= 3
+    assert sampler.means() == {
+        "sm_percent": nvml_stub.SM,
+        "memory_percent": nvml_stub.MEMORY,
+        "memory_used_mib": nvml_stub.USED_MIB,
+        "nvjpg_percent": nvml_stub.NVJPG,
+        "power_w": nvml_stub.POWER_W,
+        "pcie_to_gpu_mb_per_s": nvml_stub.TO_GPU_KB / 1000,
+        "pcie_from_gpu_mb_per_s": nvml_stub.FROM_GPU_KB / 1000,
+    }
+    # Counter and clock are read one after the other: a few milliseconds of 350 W.
+    assert sampler.energy_j() == pytest.approx(nvml_stub.POWER_W * (samples[-1].at_s - samples[0].at_s), abs=5)
+    assert samples[-1].at_s - samples[0].at_s >= 0.09, "one more reading at the end"
+
+
+def test_energy_without_a_counter_is_the_sum_of_power_over_time() -> None:
+    sampler = Sampler()
+    assert sampler.energy_j() is None
+    for at_s, power_w in ((1.0, 100.0), (2.0, 300.0), (2.5, None), (4.0, 200.0)):
+        sampler._samples.append(nvml.GpuSample(at_s, None, None, None, None, power_w))
+    assert sampler.energy_j() == 200.0 * 1 + 250.0 * 2
+    sampler._samples[1:] = [nvml.GpuSample(9.0, None, None, None, None, None)]
+    assert sampler.energy_j() is None
 
 
 @pytest.mark.gpu

@@ -1,0 +1,151 @@
+"""Every method on the demo catalogue under one setting: one command, one table, one record a score and run.
+
+    python -m benchmarks.methods --steps 2600 --seeds 0 1 2 --runs runs/methods --out benchmarks/records/methods.jsonl
+
+Each run is ``train.py --preset METHOD_demo``: the same backbone, crops, augmentation, batch, steps and schedules;
+methods differ in head, loss, teacher, views and, but for skill and dino, a learning rate of 4e-3 instead of 1e-2 (docs/
+methods.md). A run that is already there is gone on with, or only read. products/s is the median of a run's own log.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from rich.console import Console
+from rich.table import Table
+from scipy.stats import t as student_t
+
+from skill_fast.config import MethodName
+from skill_fast.errors import BadData, BadUsage, exit_with
+
+METHODS = get_args(MethodName)
+SCORES = {
+    "knn/pattern/accuracy": ("kNN\npattern", "share"),
+    "knn/type/accuracy": ("kNN\ntype", "share"),
+    "retrieval/same_product/recall@1": ("same\nproduct\nR@1", "share"),
+    "retrieval/other_color/recall@1": ("other\ncolour\nR@1", "share"),
+    "color/clusters/mean": ("colour\nentropy", "nats"),
+    "color/design/pattern/purity": ("pattern\npurity", "share"),
+}
+"""Score of evaluation.json -> its heading and unit; the entropy never without the purity of the same clusters."""
+CONTROLS = ("untrained", "raw pixels", "grey pixels", "colour histogram")
+SPEED = "products_per_s"
+TRAIN = Path(__file__).parents[1] / "skill_fast" / "train.py"
+
+
+def train(method: str, seed: int, runs: Path, steps: int, ds_config: Path, data: str, more: Sequence[str]) -> Path:
+    """Train one method with one seed, or go on with it; returns its run folder. Raises BadData where it fails."""
+    out = runs / f"{method}-{seed}"
+    done = out / "evaluation.json"
+    if done.is_file() and json.loads(done.read_text(encoding="utf-8"))["step"] == steps:
+        return out
+    command = [sys.executable, str(TRAIN), "--preset", f"{method}_demo", "--ds_config", str(ds_config)]
+    command += ["--out", str(out), "--steps", str(steps), "--seed", str(seed)]
+    code = subprocess.run([*command, *(["--data", data] if data else []), *more], check=False).returncode
+    if code:
+        raise BadData(
+            f"{method} with seed {seed} ended with exit code {code}",
+            allowed="a run that trains to its end",
+            change=f"see {out}/exit.json, then the same command goes on",
+        )
+    return out
+
+
+def read(run: Path) -> tuple[dict[str, dict[str, float]], float, dict[str, Any]]:
+    """(rows of the evaluation, median products/s, config) of a finished run."""
+    try:
+        evaluation = json.loads((run / "evaluation.json").read_text(encoding="utf-8"))
+        config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
+        lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        speed = statistics.median(json.loads(line)[SPEED] for line in lines)
+    except (OSError, ValueError, KeyError, statistics.StatisticsError) as error:
+        raise BadData(f"'{run}' is not a finished run: {error}", change="train it to its end, evaluated") from error
+    return evaluation["rows"], speed, config
+
+
+def records(method: str, run: Path) -> Iterator[dict[str, Any]]:
+    """One record a score of one run, its controls beside it."""
+    rows, speed, config = read(run)
+    shared = {"method": method, "seed": config["seed"], "steps": config["steps"], **config["provenance"]}
+    for score, (_, unit) in SCORES.items():
+        controls = {name: rows[name][score] for name in CONTROLS}
+        value = rows["trained"][score]
+        yield {"what": f"methods/{method}/{score}", "value": value, "unit": unit, "controls": controls, **shared}
+    yield {"what": f"methods/{method}/{SPEED}", "value": speed, "unit": "products/s", "controls": {}, **shared}
+
+
+def interval(values: Sequence[float]) -> tuple[float, float]:
+    """Mean, and half the width of its 95 % interval by Student's t; nan for the width of a single value."""
+    mean = statistics.fmean(values)
+    if len(values) < 2:
+        return mean, math.nan
+    spread = statistics.stdev(values) / math.sqrt(len(values))
+    return mean, float(student_t.ppf(0.975, len(values) - 1)) * spread
+
+
+def cell(values: Sequence[float], digits: int = 3) -> str:
+    """``.445 ±.031``, or the value alone."""
+    mean, half = interval(values)
+    shown = f"{mean:.{digits}f}"
+    return shown if math.isnan(half) else f"{shown} ±{half:.{digits}f}"
+
+
+def table(found: Mapping[str, Sequence[dict[str, Any]]]) -> Table:
+    """A row a method, then the controls (of all runs: the untrained encoder differs by seed)."""
+    drawn = Table(title="means over seeds, ± half a 95 % interval")
+    drawn.add_column("embedding")
+    for heading, _ in SCORES.values():
+        drawn.add_column(heading, justify="right")
+    drawn.add_column("products/s", justify="right")
+    for method, lines in found.items():
+        by_score = [[r["value"] for r in lines if r["what"].endswith(f"/{score}")] for score in SCORES]
+        speed = [r["value"] for r in lines if r["what"].endswith(SPEED)]
+        drawn.add_row(method, *map(cell, by_score), cell(speed, 0))
+    drawn.add_section()
+    every = [record for lines in found.values() for record in lines]
+    for control in CONTROLS:
+        seeds = [{r["seed"]: r["controls"][control] for r in every if r["what"].endswith(f"/{s}")} for s in SCORES]
+        drawn.add_row(control, *(cell(list(values.values())) for values in seeds), "")
+    return drawn
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Train, read, write and print; returns the exit code."""
+    return exit_with(lambda: _run(arguments))
+
+
+def _run(arguments: Sequence[str] | None) -> None:
+    parser = argparse.ArgumentParser(allow_abbrev=False, prog="python -m benchmarks.methods", description=__doc__)
+    parser.add_argument("--methods", nargs="+", default=list(METHODS), metavar="METHOD")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--steps", type=int, default=2600)
+    parser.add_argument("--runs", type=Path, default=Path("runs/methods"))
+    parser.add_argument("--ds-config", type=Path, default=TRAIN.parents[1] / "ds_configs" / "zero2_fp32.json")
+    parser.add_argument("--data", default="", help="folder of shards (default: the demo catalogue)")
+    parser.add_argument("--out", type=Path, help="write the records there")
+    options, more = parser.parse_known_args(arguments)
+    unknown = [method for method in options.methods if method not in METHODS]
+    if unknown:
+        raise BadUsage(f"method '{unknown[0]}' is not known", allowed=", ".join(METHODS), change="--methods NAME ...")
+    found: dict[str, list[dict[str, Any]]] = {method: [] for method in options.methods}
+    for seed in options.seeds:
+        for method in options.methods:
+            run = train(method, seed, options.runs, options.steps, options.ds_config, options.data, more)
+            found[method] += records(method, run)
+    if options.out:
+        lines = (json.dumps(record) + "\n" for mine in found.values() for record in mine)
+        options.out.write_text("".join(lines), encoding="utf-8")
+    Console(width=None if sys.stdout.isatty() else 120).print(table(found))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,83 @@
+"""Measurements in processes of their own, in rounds over all of them, so that a slow minute hits all rows alike."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from skill_fast.errors import Failure
+
+Record = dict[str, Any]
+J = TypeVar("J")
+
+
+class CanNot(Exception):
+    """This contender can not run here; the text says why and stands in the table."""
+
+
+def answer(measure: Callable[[], Record]) -> None:
+    """In the process of a measurement: print its result, or why there is none, as one JSON object."""
+    try:
+        found = measure()
+    except CanNot as reason:
+        found = {"can_not": str(reason)}
+    except Failure as failure:
+        found = {"can_not": " ".join(str(failure).split())}
+    except AssertionError as failed:
+        found = {"can_not": f"the gate: {failed}"}
+    print(json.dumps(found), flush=True)
+
+
+def in_a_process(module: str, arguments: Sequence[str], timeout_s: float) -> Record:
+    """The object that ``python -m module`` prints last; ``can_not`` with the reason where it did not come to one.
+
+    After ``timeout_s`` the process is killed with all that it started.
+    """
+    command = [sys.executable, "-m", module, *arguments]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        try:
+            output, errors = process.communicate(timeout=timeout_s)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+            return {"can_not": f"no figure within {timeout_s:.0f} s"}
+    if process.returncode:
+        said = [line for line in errors.splitlines() if line.strip()]
+        return {"can_not": f"exit code {process.returncode}: {said[-1] if said else 'no message'}"}
+    return json.loads(output.splitlines()[-1])
+
+
+def rounds(
+    jobs: Sequence[J],
+    measure: Callable[[J], Record],
+    *,
+    repeats: int,
+    budget_s: float,
+    after: Callable[[list[list[Record]]], None] = lambda _found: None,
+) -> list[list[Record]]:
+    """Each job's results, one a round, as many rounds as the budget allows.
+
+    A job that ``can_not`` is not tried again, and one of the first round for which no time was left says so. ``after``
+    is called with all results so far after each measurement.
+    """
+    found: list[list[Record]] = [[] for _ in jobs]
+    start = time.perf_counter()
+    for repeat in range(repeats):
+        for place, job in enumerate(jobs):
+            late = time.perf_counter() - start > budget_s
+            if late and not found[place]:
+                found[place].append({"can_not": f"not begun within the budget of {budget_s:.0f} s"})
+            elif not late and len(found[place]) == repeat and not any("can_not" in record for record in found[place]):
+                found[place].append(measure(job))
+            else:
+                continue
+            after(found)
+    return found

@@ -1,0 +1,106 @@
+"""One recipe in a process of its own: ``python -m benchmarks.recipes JOB``; prints one JSON object."""
+
+from __future__ import annotations
+
+import importlib
+import math
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import torch
+from torch import Tensor
+
+from benchmarks.gpu_use import gpu_fields, gpu_sampler, memory_fields
+from benchmarks.loaders import Crops
+from benchmarks.loaders.__main__ import gate as gate_of_crops
+from benchmarks.processes import answer
+from benchmarks.recipes import Job, networks
+from benchmarks.recipes import ours as our_recipe
+from benchmarks.stopwatch import moment, ms_between
+
+GATE_STEPS = 12
+LEAST_STEPS = 6
+WARM_UP = 3
+Step = Callable[[dict[str, Tensor]], Tensor]
+
+
+def parts(job: Job, folder: Path) -> tuple[Iterator[Crops], Step]:
+    """(batches without end, the step on one of them)."""
+    if job.recipe.step == "ours":
+        run = our_recipe.built(job, folder)
+        return our_recipe.batches(run), our_recipe.make(run)
+    batches = importlib.import_module(job.recipe.loader).batches(job.loader_job())
+    return batches, importlib.import_module(f"benchmarks.recipes.{job.recipe.step}").make(job, networks(job))
+
+
+def gate(crops: Crops, step: Step, job: Job) -> list[float]:
+    """What every recipe must do before it is timed: the loader's gate, then losses on one batch finite and falling.
+
+    Returns the losses. The mean of the last three has to lie under the first: the step has learned from the batch.
+    Raises AssertionError.
+    """
+    gate_of_crops(crops, job.loader_job())
+    fixed = {name: crop.clone() for name, crop in crops.crops.items()}
+    losses = [float(step(fixed)) for _ in range(GATE_STEPS)]
+    assert all(math.isfinite(loss) for loss in losses), f"losses {losses}"
+    assert sum(losses[-3:]) / 3 < losses[0], f"the loss does not fall on a fixed batch: {losses}"
+    return losses
+
+
+def measure(job: Job, folder: Path) -> dict[str, Any]:
+    """products/s of whole steps over at least ``job.seconds``; step and wait times in ms."""
+    torch.manual_seed(0)
+    batches, step = parts(job, folder)
+    losses = gate(next(batches), step, job)
+    for _ in range(WARM_UP):
+        step(next(batches).crops)
+    waited_ms, moments = 0.0, [moment(job.device)]
+    with gpu_sampler(job.device) as gpu:
+        cpu_s, start = _cpu_s(), time.perf_counter()
+        while len(moments) <= LEAST_STEPS or time.perf_counter() - start < job.seconds:
+            asked = time.perf_counter()
+            crops = next(batches).crops
+            waited_ms += (time.perf_counter() - asked) * 1e3
+            step(crops)
+            moments.append(moment(job.device))
+        if job.device != "cpu":
+            torch.cuda.synchronize()
+        wall_s, cpu_s = time.perf_counter() - start, _cpu_s() - cpu_s
+    steps = len(moments) - 1
+    p50, p99 = np.percentile(ms_between(moments), [50, 99])
+    products = steps * job.setting.batch
+    return {
+        "products_per_s": products / wall_s,
+        "steps": steps,
+        "step_ms": {"p50": float(p50), "p99": float(p99)},
+        "data_wait_share": waited_ms / 1e3 / wall_s,
+        "cpu_percent": 100 * cpu_s / wall_s,
+        "gate_losses": [losses[0], losses[-1]],
+        **memory_fields(job.device),
+        **gpu_fields(gpu, 2 * products),
+    }
+
+
+def _cpu_s() -> float:
+    """CPU seconds of this process and of its worker processes, which live as long as it does."""
+    here = psutil.Process()
+    times = [process.cpu_times() for process in (here, *here.children(recursive=True))]
+    return sum(each.user + each.system for each in times)
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        answer(lambda: measure(Job.of(sys.argv[1]), Path(folder) / "run"))
+
+
+if __name__ == "__main__":
+    main()
+    sys.stdout.flush()
+    os._exit(0)  # endless iterators with threads behind them: nothing is left to be finished

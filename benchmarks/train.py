@@ -1,0 +1,196 @@
+"""Training as train.py does it, from shards on disk: what it reaches, what of it is data, and what each lever is worth.
+
+    python -m benchmarks.train --data SHARDS --out records.jsonl
+    python -m benchmarks.train --data SHARDS --out records.jsonl --sweep
+
+Three rows a setting, each setting in a process of its own: ``total`` (loader and all), ``headroom`` (batches kept from
+the loader), ``compute only`` (random tensors made on the device). On a GPU ViT-S/16 with 2 x 224 + 8 x 96 crops, batch
+256, bf16; on a CPU a small model with 2 x 96 + 2 x 48 crops in fp32. ``--sweep`` adds rows with one lever changed:
+batch, precision, ZeRO stage, torch.compile, backend of the kernels, the others of ``--speed.*``. Records are written
+as they come.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.processes import Record, in_a_process, rounds
+from benchmarks.training import MODELS, Job, Setting
+from shards.errors import exit_with
+from skill_fast.data.index import open_index
+from skill_fast.telemetry.provenance import provenance
+
+ROWS = ("total", "headroom", "compute only")
+BASE_ROW = "compute only"
+"""What the other rows' ratios are to, within a process."""
+ON_A_GPU = Setting()
+ON_A_CPU = Setting(model="small_crops", batch=16, precision="fp32", backend="auto")
+GPU_SWEEP: dict[str, tuple[Any, ...]] = {
+    "compile": ("off",),
+    "backend": ("reference",),
+    "stage": (0, 1),
+    "batch": (64, 128, 512),
+    "precision": ("fp16", "fp32"),
+    "packed": (True,),
+    "drop_path_by_subset": (True,),
+    "gradient_checkpointing": (True,),
+    "recipes": ("none",),
+    "model": ("vit_base",),
+}
+CPU_SWEEP: dict[str, tuple[Any, ...]] = {
+    "batch": (8, 32),
+    "stage": (0,),
+    "precision": ("bf16",),
+    "packed": (True,),
+    "backend": ("fused",),
+    "recipes": ("none",),
+}
+"""Without compile: the C++ that torch writes for a CPU takes longer to compile than the rest of the benchmark."""
+TIMEOUT_S = 420
+
+
+def jobs(options: argparse.Namespace) -> list[Job]:
+    """The base first, then the sweep in the order of what it is expected to tell."""
+    base = ON_A_GPU if options.device == "cuda" else ON_A_CPU
+    given = {name: getattr(options, name) for name in vars(base) if getattr(options, name, None) is not None}
+    settings = [replace(base, **given)]
+    if options.sweep:
+        points = GPU_SWEEP if options.device == "cuda" else CPU_SWEEP
+        changed = [replace(settings[0], **{name: value}) for name, values in points.items() for value in values]
+        settings += [setting for setting in changed if setting != settings[0]]
+    return [Job(setting, options.data, options.seconds, dict(options.loader)) for setting in settings]
+
+
+def title(setting: Setting, base: Setting) -> str:
+    """ "" for the base; else what was changed, ", batch 512"."""
+    changed = {name: value for name, value in vars(setting).items() if value != getattr(base, name)}
+    return "".join(f", {name.replace('_', ' ')} {value}" for name, value in changed.items())
+
+
+def measure(job: Job) -> Record:
+    return in_a_process("benchmarks.training", [job.text()], TIMEOUT_S + 3 * job.seconds)
+
+
+def records(todo: Sequence[Job], found: Sequence[Sequence[Record]], photographs: int) -> list[Record]:
+    """A record a row of each setting that was measured so far; one for a setting that can not be."""
+    made = []
+    for job, repeats in zip(todo, found):
+        if not repeats:
+            continue
+        name = title(job.setting, todo[0].setting)
+        shared = {"settings": asdict(job.setting), "data": Path(job.data).name, "photographs": photographs}
+        good = [repeat for repeat in repeats if "can_not" not in repeat]
+        if not good:
+            row = {"value": None, "unit": "products/s", "can_not": repeats[-1]["can_not"]}
+            made.append({"what": f"train/total{name}", **row, **shared})
+            continue
+        made += [{"what": f"train/{row}{name}", **figures(row, good), **shared} for row in ROWS]
+    return made
+
+
+def figures(row: str, repeats: Sequence[Record]) -> Record:
+    """Of one row over its repeats: the median repeat's fields, beside the medians of rates and ratios."""
+    of_row = [repeat["rows"][row] for repeat in repeats]
+    rates = [repeat["products_per_s"] for repeat in of_row]
+    ratios = sorted(r["rows"][row]["products_per_s"] / r["rows"][BASE_ROW]["products_per_s"] for r in repeats)
+    rate = statistics.median(rates)
+    middle = min(range(len(rates)), key=lambda place: abs(rates[place] - rate))
+    about, fields = repeats[middle], dict(of_row[middle])
+    del fields["products_per_s"]
+    return {
+        "value": rate,
+        "unit": "products/s",
+        "quantiles": {"min": min(rates), "max": max(rates)},
+        "repeats": len(rates),
+        **derived(rate, about),
+        **fields,
+        **({"phases_ms": about["phases_ms"]} if row == "total" else {}),
+        "ratio_to": f"train/{BASE_ROW}",
+        "ratio": statistics.median(ratios),
+        "ratios": [ratios[0], ratios[-1]],
+        **{name: value for name, value in about.items() if name not in ("rows", "phases_ms")},
+    }
+
+
+def derived(rate: float, about: Record) -> Record:
+    """What follows from products/s: photographs, megapixels, crops, tokens a second, and MFU.
+
+    Of photographs and megapixels: decoded in ``total``, the work that the rate stands for in the other rows.
+    """
+    tflops = rate * sum(about["flops_a_product"].values()) / 1e12
+    return {
+        "photographs_per_s": 2 * rate,
+        "megapixels_per_s": 2 * rate * about["megapixels_a_photograph"],
+        "crops_per_s": rate * sum(views for views, _ in about["crops"].values()),
+        "tokens_per_s": rate * sum(about["tokens_a_product"].values()),
+        "tflops": tflops,
+        "mfu": tflops / about["peak_tflops"],
+        "of_matmul": tflops / about["matmul_tflops"],
+    }
+
+
+def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(allow_abbrev=False, prog="benchmarks.train", description=__doc__.splitlines()[0])
+    parser.add_argument("--data", required=True, help="a folder of shards")
+    parser.add_argument("--out", type=Path, help="file for the records, one JSON object a line")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    parser.set_defaults(device=device)
+    parser.add_argument("--model", choices=list(MODELS), help="default: vit_small on a GPU, small_crops on a CPU")
+    parser.add_argument("--batch", type=int, help="products (default: 256 on a GPU, 16 on a CPU)")
+    parser.add_argument("--precision", choices=["bf16", "fp16", "fp32"], help="default: bf16 on a GPU, fp32 on a CPU")
+    parser.add_argument("--stage", type=int, choices=[0, 1, 2], help="of ZeRO (default: 2)")
+    parser.add_argument("--sweep", action="store_true", help="also one lever changed at a time")
+    parser.add_argument(
+        "--seconds", type=float, default=10.0 if device == "cuda" else 6.0, help="of each row, at least"
+    )
+    parser.add_argument("--repeats", type=int, default=3, help="rounds over all settings (default %(default)s)")
+    parser.add_argument("--budget-s", type=float, default=480.0, help="no measurement starts after it")
+    options = parser.parse_args(arguments)
+    # On a GPU train.py calibrates its loader; on a CPU a thread a core is what it takes.
+    options.loader = {} if device == "cuda" else {"threads": len(os.sched_getaffinity(0))}
+    return options
+
+
+def run(options: argparse.Namespace) -> None:
+    todo, shared, photographs = jobs(options), provenance(), open_index(options.data).images
+
+    def write(found: list[list[Record]]) -> None:
+        made = records(todo, found, photographs)
+        if options.out:
+            options.out.parent.mkdir(parents=True, exist_ok=True)
+            options.out.write_text("".join(json.dumps(r | shared) + "\n" for r in made), encoding="utf-8")
+        _tell(made[-1:] if "can_not" in made[-1] else made)
+
+    rounds(todo, measure, repeats=options.repeats, budget_s=options.budget_s, after=write)
+
+
+def _tell(made: Sequence[Record]) -> None:
+    print()
+    for record in made:
+        if record["value"] is None:
+            print(f"{record['what']:44} can not: {record['can_not']}", flush=True)
+            continue
+        print(
+            f"{record['what']:44} {record['value']:9,.1f} products/s  step p50 {record['step_ms']['p50']:7.1f} ms, p99 "
+            f"{record['step_ms']['p99']:7.1f}  MFU {record['mfu']:5.1%}  data {record['data_wait_share']:5.1%}  "
+            f"{record['ratio']:5.2f} x compute only",
+            flush=True,
+        )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    return exit_with(lambda: run(parsed(arguments)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

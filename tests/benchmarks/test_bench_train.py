@@ -1,0 +1,198 @@
+"""The benchmark of training: every row on this machine, what is counted by hand, what is told of a sweep."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import os
+import subprocess
+import sys
+import time
+from argparse import Namespace
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks import train
+from benchmarks.stopwatch import moment, ms_between
+from benchmarks.training import MODELS, Job, Setting
+from benchmarks.training.phases import Phases
+from benchmarks.training.work import flops_a_product, matmul_tflops, peak_tflops, tokens_a_product
+from skill_fast.data.views import ViewGroup
+from skill_fast.models.vit import BackboneConfig
+from tests.benchmarks import nvml_stub
+
+ROOT = Path(__file__).parents[2]
+PARTS = {"rest", "data", "forward teacher", "forward student", "loss", "backward", "optimizer", "teacher", "gather"}
+PARTS |= {"center"}
+
+
+def groups(setting: Setting) -> tuple[ViewGroup, ...]:
+    config = setting.config("d", "o")
+    return config.views.global_groups(config.backbone.image_size) + config.views.local_groups()
+
+
+def forward_flops(backbone: BackboneConfig, depth: int, dim: int, patch: int, size: int) -> int:
+    """One crop through timm's plain ViT, multiply-adds counted as two, products of matrices only."""
+    patches = (size // patch) ** 2
+    tokens, total = patches + 1, 2 * patches * 3 * patch * patch * dim
+    for _ in range(depth):
+        for inputs, outputs in ((dim, 3 * dim), (dim, dim), (dim, 4 * dim), (4 * dim, dim)):
+            total += 2 * tokens * inputs * outputs
+        total += 2 * 2 * tokens * tokens * dim  # q k and its product with v
+    return total
+
+
+@pytest.mark.parametrize(("model", "depth", "dim", "patch"), [("vit_small", 12, 384, 16), ("toy", 2, 48, 8)])
+def test_flops_are_those_of_the_matrix_products(model, depth, dim, patch):
+    setting = Setting(model=model)
+    config, views = setting.config("d", "o"), groups(setting)
+    head = config.head
+    sizes = [dim, head.hidden, head.hidden, head.bottleneck, head.prototypes]
+    head_flops = sum(2 * a * b for a, b in itertools.pairwise(sizes))
+    crops = {g.name: g.views * (forward_flops(config.backbone, depth, dim, patch, g.size) + head_flops) for g in views}
+    counted = flops_a_product(config, views)
+    assert counted["teacher"] == crops["global"]
+    assert counted["student"] == sum(crops.values())
+    # Twice the forward pass, but that pixels need no gradient: one product of the patch embedding less.
+    embedding = sum(g.views * 2 * (g.size // patch) ** 2 * 3 * patch * patch * dim for g in views)
+    assert counted["backward"] == 2 * counted["student"] - embedding
+
+
+def test_tokens_of_the_papers_crops():
+    setting = Setting()
+    assert tokens_a_product(setting.config("d", "o"), groups(setting)) == {"student": 690, "teacher": 394}
+
+
+def test_peaks_are_the_data_sheets_where_the_device_is_known(monkeypatch):
+    cuda = torch.device("cuda")
+    for name, wanted in {
+        "NVIDIA H200": 989.4,
+        "NVIDIA H100 PCIe": 756.0,
+        "NVIDIA L40S": 362.0,
+        "NVIDIA L4": 121.0,
+    }.items():
+        monkeypatch.setattr(torch.cuda, "get_device_name", lambda _device, name=name: name)
+        assert peak_tflops(cuda, "bf16")[0] == wanted
+    measured, where = peak_tflops(torch.device("cpu"), "fp32")
+    assert "measured" in where and 0 < measured < 100
+    assert matmul_tflops(torch.device("cpu"), "fp32") == pytest.approx(measured, rel=5)
+
+
+def test_a_part_has_its_own_time_without_what_runs_inside_it():
+    phases = Phases(torch.device("cpu"))
+    inner = phases.around("inner", lambda: time.sleep(0.03))
+
+    def work():
+        time.sleep(0.01)
+        inner()
+        time.sleep(0.01)
+
+    outer = phases.around("outer", work)
+    phases.start()
+    began = moment("cpu")
+    for _ in range(2):
+        outer()
+        time.sleep(0.005)
+        phases.finish_step()
+    spent = phases.ms(steps=2)
+    assert set(spent) == {"outer", "inner", "rest"}
+    assert spent["inner"] >= 30 and spent["outer"] >= 20 and spent["rest"] >= 5
+    assert 2 * sum(spent.values()) <= ms_between([began, moment("cpu")])[0] + 1
+
+
+def test_a_sweep_changes_one_lever_at_a_time_and_names_it():
+    options = Namespace(
+        device="cuda", sweep=True, data="d", seconds=1, loader={}, model=None, batch=None, precision=None
+    )
+    settings = [job.setting for job in train.jobs(options)]
+    titles = [train.title(setting, settings[0]) for setting in settings]
+    assert titles[:2] == ["", ", compile off"] and {", batch 512", ", stage 0", ", packed True"} <= set(titles)
+    assert len(set(titles)) == len(titles) == 1 + sum(map(len, train.GPU_SWEEP.values()))
+    for setting in settings:
+        differing = [name for name in vars(setting) if getattr(setting, name) != getattr(settings[0], name)]
+        assert len(differing) == (setting != settings[0])
+        written = setting.ds_config()
+        assert written["train_batch_size"] == setting.batch
+        assert written["zero_optimization"]["stage"] == setting.stage
+        assert [name for name in ("bf16", "fp16") if name in written] == [setting.precision] * (
+            setting.precision != "fp32"
+        )
+        speed = setting.config("d", "o").speed
+        assert (speed.compile, speed.kernels, speed.packed) == (setting.compile, setting.backend, setting.packed)
+    assert Job.of(train.jobs(options)[3].text()) == train.jobs(options)[3]
+    assert {job.setting.model for job in train.jobs(options)} < set(MODELS)
+
+
+def test_the_command_writes_the_three_rows(drawn, tmp_path):
+    out = tmp_path / "records.jsonl"
+    few = ["--model", "toy", "--batch", "4", "--precision", "fp32", "--seconds", "0", "--repeats", "1"]
+    command = [sys.executable, "-m", "benchmarks.train", "--data", str(drawn), "--out", str(out), *few]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=300)
+    records = {record["what"]: record for record in map(json.loads, out.read_text().splitlines())}
+    assert list(records) == ["train/total", "train/headroom", "train/compute only"]
+    for record in records.values():
+        rate, work = record["value"], record["flops_a_product"]
+        assert rate > 0 and record["unit"] == "products/s" and record["steps"] == 8 and not record["steps_not_applied"]
+        assert record["photographs_per_s"] == 2 * rate and record["crops_per_s"] == 4 * rate
+        assert record["tokens_per_s"] == rate * sum(record["tokens_a_product"].values())
+        assert record["mfu"] == pytest.approx(rate * sum(work.values()) / 1e12 / record["peak_tflops"])
+        assert record["step_ms"]["p50"] <= record["step_ms"]["p99"]
+        assert record["ratio"] == pytest.approx(rate / records["train/compute only"]["value"])
+        assert record["commit"] and record["cpu"] and record["settings"]["model"] == "toy"
+    assert set(records["train/total"]["phases_ms"]) == PARTS
+    assert "phases_ms" not in records["train/headroom"]
+    assert records["train/compute only"]["data_wait_share"] == 0 == records["train/headroom"]["data_wait_share"]
+    assert records["train/total"]["data_wait_share"] > 0
+
+
+def test_every_row_of_a_gpus_sweep_runs_and_a_setting_that_can_not_says_why(drawn, tmp_path):
+    """On this machine's device, a toy model, the driver's readings stubbed: nothing else is."""
+    command = [sys.executable, "-m", "tests.benchmarks.train_worker", str(drawn), str(tmp_path)]
+    threads = {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=os.environ | threads, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    told = json.loads((tmp_path / "told.json").read_text())
+    assert told["refused"] == "the student did not move"
+    rows = told["rows"]
+    assert {"", ", compile off", ", backend reference", ", stage 0", ", stage 1", ", batch 8", ", recipes none"} <= set(
+        rows
+    )
+    assert {", packed True", ", drop path by subset True", ", gradient checkpointing True"} <= set(rows)
+    for name, found in rows.items():
+        if name == ", precision fp16" and "can_not" in found:  # not every CPU has it
+            assert "fp16" in found["can_not"]
+            continue
+        assert "can_not" not in found, (name, found)
+        assert set(found["rows"]) == set(train.ROWS)
+        for row in found["rows"].values():
+            check_readings(row, batch=8 if name == ", batch 8" else 4)
+
+
+def check_readings(row: dict, batch: int) -> None:
+    wanted = {"sm_percent": nvml_stub.SM, "memory_percent": nvml_stub.MEMORY, "nvjpg_percent": nvml_stub.NVJPG}
+    wanted |= {"power_w": nvml_stub.POWER_W, "pcie_to_gpu_mb_per_s": 12_000, "pcie_from_gpu_mb_per_s": 3_000}
+    wanted |= {"memory_used_mib": nvml_stub.USED_MIB}
+    assert {name: row[name] for name in wanted} == wanted
+    seconds = row["steps"] * batch / row["products_per_s"]
+    joules = nvml_stub.POWER_W * seconds * 1000 / (2 * row["steps"] * batch)
+    # The sampler starts before the first step and reads once more after the last.
+    assert joules * 0.5 < row["joules_per_1000_photographs"] and math.isfinite(row["joules_per_1000_photographs"])
+    assert row["gpu_samples"][0]["at_s"] == 0 and row["gpu_samples"][-1]["nvjpg_percent"] == nvml_stub.NVJPG
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_the_three_rows_come_with_its_readings(drawn, tmp_path):
+    out = tmp_path / "records.jsonl"
+    few = ["--model", "toy", "--batch", "8", "--seconds", "3", "--repeats", "1", "--out", str(out)]
+    assert train.main(["--data", str(drawn), *few]) == 0
+    records = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [record["what"] for record in records] == ["train/total", "train/headroom", "train/compute only"]
+    for record in records:
+        assert record["gpu"] and record["power_w"] > 1 and record["joules_per_1000_photographs"] > 0
+        assert record["gpu_allocated_mib"] > 0 and len(record["gpu_samples"]) > 3
+        assert "fused" in record["kernels"] and 0 < record["mfu"] < 1
+    phases = records[0]["phases_ms"]
+    assert sum(phases.values()) == pytest.approx(records[0]["step_ms"]["p50"], rel=1.0)

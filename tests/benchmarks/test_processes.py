@@ -1,0 +1,55 @@
+"""Measurements in processes of their own: what becomes of one that fails, hangs, or comes too late."""
+
+from __future__ import annotations
+
+import time
+
+from benchmarks.processes import CanNot, answer, in_a_process, rounds
+from shards.errors import BadUsage
+
+
+def test_a_process_that_fails_or_hangs_says_so_and_takes_its_children_with_it():
+    failed = in_a_process("timeit", ["-n1", "-r1", "1 / 0"], 60)
+    assert failed == {"can_not": "exit code 1: ZeroDivisionError: division by zero"}
+    began = time.perf_counter()
+    # The child holds the pipe: were it left alive, its 60 s would be waited for.
+    hung = in_a_process("timeit", ["-n1", "-r1", "import subprocess; subprocess.run(['sleep', '60'])"], 1.0)
+    assert hung == {"can_not": "no figure within 1 s"} and time.perf_counter() - began < 30
+
+
+def test_an_answer_is_one_json_line(capsys):
+    def raising(error):
+        def measure():
+            raise error
+
+        return measure
+
+    answer(lambda: {"value": 1})
+    answer(raising(CanNot("no kornia")))
+    answer(raising(AssertionError("two views are the same")))
+    answer(raising(BadUsage("stage 3", allowed="0, 1 or 2")))
+    assert capsys.readouterr().out.splitlines() == [
+        '{"value": 1}',
+        '{"can_not": "no kornia"}',
+        '{"can_not": "the gate: two views are the same"}',
+        '{"can_not": "stage 3 allowed: 0, 1 or 2"}',
+    ]
+
+
+def test_rounds_are_interleaved_and_what_can_not_is_not_tried_again():
+    asked = []
+
+    def measure(job):
+        asked.append(job)
+        return {"can_not": "no"} if job == "b" else {"value": len(asked)}
+
+    seen = []
+    found = rounds("abc", measure, repeats=3, budget_s=60, after=lambda all_: seen.append([len(r) for r in all_]))
+    assert "".join(asked) == "abcacac"
+    assert found[0] == [{"value": 1}, {"value": 4}, {"value": 6}] and found[1] == [{"can_not": "no"}]
+    assert seen == [[1, 0, 0], [1, 1, 0], [1, 1, 1], [2, 1, 1], [2, 1, 2], [3, 1, 2], [3, 1, 3]]
+
+
+def test_without_time_left_a_first_measurement_says_so_and_later_rounds_end():
+    found = rounds("ab", lambda job: time.sleep(0.05) or {"value": 1}, repeats=3, budget_s=0.01)
+    assert found == [[{"value": 1}], [{"can_not": "not begun within the budget of 0 s"}]]
