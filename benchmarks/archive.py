@@ -61,6 +61,12 @@ class Record:
         return f"{f'{gpus} x ' if gpus > 1 else ''}{self.fields['gpu']}, {cpu}" if self.on_gpu else cpu
 
     @property
+    def data(self) -> str:
+        """The data set's name; where it lay on some machine says nothing: x/luma/manifest.csv, x/luma -> luma."""
+        given = self.fields.get("data") or ""
+        return next((part for part in reversed(given.split("/")) if part not in ("", "manifest.csv")), "")
+
+    @property
     def commit(self) -> str:
         """Eight digits, with a plus where the tree held changes that no commit has."""
         return (self.fields.get("commit") or "unknown")[:8] + "+" * bool(self.fields.get("dirty"))

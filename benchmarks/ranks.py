@@ -1,6 +1,6 @@
 """One rank of a short real training, timed and its collectives counted; ``benchmarks.scaling`` starts them.
 
-torchrun --standalone --nproc-per-node 2 -m benchmarks.ranks --stage 1 --data SHARDS --out FILE.json
+torchrun --standalone --nproc-per-node 2 -m benchmarks.ranks --stage 1 --precision fp32 --data SHARDS --out F.json
 """
 
 from __future__ import annotations
@@ -50,6 +50,7 @@ def steps_of(run: Run, steps: int) -> dict[str, Any]:
         "bytes": dict(traffic.bytes),
         "calls": dict(traffic.calls),
         "parameters": sum(p.numel() for p in run.engine.module.parameters()),
+        "element_bytes": run.engine.dtype.itemsize,
         "prototypes": run.method.state_dict()["center"].numel(),
     }
 
@@ -58,21 +59,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(allow_abbrev=False, prog="benchmarks.ranks", description=__doc__.splitlines()[0])
     parser.add_argument("--stage", type=int, choices=[0, 1, 2], required=True)
     parser.add_argument("--data", required=True)
+    parser.add_argument("--precision", choices=["bf16", "fp32"], required=True)
     parser.add_argument("--batch", type=int, default=32, help="products a rank")
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("settings", nargs="*", help="options of train.py, behind --")
     options = parser.parse_args(arguments)
-    rank, world_size, device = init_distributed()
+    rank, world_size, _ = init_distributed()
     total = options.steps + WARM_UP + 1
     config = parse([*options.settings, "--data", options.data, "--steps", str(total)], PRESETS).config
-    precision = {"bf16": {"enabled": True}} if device.type == "cuda" else {}
     ds_config: dict[str, Any] = {
         "train_batch_size": options.batch * world_size,
         "gradient_accumulation_steps": 1,
         "gradient_clipping": 3.0,
         "zero_optimization": {"stage": options.stage, "overlap_comm": False, "reduce_scatter": True},
-        **precision,
+        "bf16": {"enabled": options.precision == "bf16"},
     }
     with tempfile.TemporaryDirectory() as scratch:
         folder = RunFolder(Path(scratch) / "run", rank=rank)

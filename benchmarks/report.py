@@ -18,7 +18,8 @@ from pathlib import Path
 
 from benchmarks.archive import FOLDER, Record, read
 from benchmarks.charts import CHARTS, Chart, drawn
-from benchmarks.tables import by_kind, headlines, html, markdown
+from benchmarks.charts.scaling import job_of
+from benchmarks.tables import by_kind, headlines, html, markdown, model_tables
 from shards.errors import BadData, Failure, exit_with
 
 ROOT = Path(__file__).parents[1]
@@ -49,17 +50,22 @@ def figures(records: Sequence[Record], link: str) -> str:
     return "\n".join([*parts, f"{NOTE}\n"])
 
 
-def with_figures(readme: str, text: str) -> str:
-    """README with what stands between its two markers replaced; BadData where it lacks them."""
-    before, begin, rest = readme.partition(BEGIN)
+def between_markers(page: Path, text: str) -> str:
+    """A page with what stands between its two markers replaced; BadData where it lacks them."""
+    before, begin, rest = page.read_text(encoding="utf-8").partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
         raise BadData(
-            "README.md lacks the two lines between which its figures stand",
+            f"{page} lacks the two lines between which its figures stand",
             allowed=f"{BEGIN} ... {END}",
             change="put them back where the figures belong",
         )
     return f"{before}{BEGIN}\n\n{text}\n{END}{after}"
+
+
+def scaling_tables(records: Sequence[Record]) -> str:
+    """docs/scaling.md's part: the model's tables for the newest GPU step, or the assumed one."""
+    return "\n".join(f"{table.title}\n\n{markdown(table)}" for table in model_tables(job_of(records)))
 
 
 def index_page(records: Sequence[Record]) -> str:
@@ -103,7 +109,7 @@ class Stale(Failure):
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(allow_abbrev=False, prog="benchmarks.report", description=__doc__.splitlines()[0])
     parser.add_argument("--records", type=Path, default=FOLDER, help="a folder of .jsonl files (default %(default)s)")
-    parser.add_argument("--readme", type=Path, default=ROOT / "README.md", help="whose figures are written")
+    parser.add_argument("--readme", type=Path, help="whose figures are written (default: of the repository's records)")
     parser.add_argument("--html", type=Path, help="also the page with pictures, to this file")
     parser.add_argument("--check", action="store_true", help="write nothing; fail where a page is stale")
     return exit_with(lambda: run(parser.parse_args(arguments)))
@@ -111,11 +117,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run(options: argparse.Namespace) -> None:
     records = read(options.records)
-    link = f"{os.path.relpath(options.records.resolve(), options.readme.resolve().parent)}/"
-    pages = {
-        options.records / "README.md": index_page(records),
-        options.readme: with_figures(options.readme.read_text(encoding="utf-8"), figures(records, link)),
-    }
+    pages = {options.records / "README.md": index_page(records)}
+    readme = options.readme or (ROOT / "README.md" if options.records == FOLDER else None)
+    if readme is not None:
+        link = f"{os.path.relpath(options.records.resolve(), readme.resolve().parent)}/"
+        pages[readme] = between_markers(readme, figures(records, link))
+        model = readme.parent / "docs" / "scaling.md"
+        if model.is_file():
+            pages[model] = between_markers(model, scaling_tables(records))
     for path, text in pages.items():
         if options.check and (not path.is_file() or path.read_text(encoding="utf-8") != text):
             raise Stale(f"{path} is not what the records say", change="run python -m benchmarks.report")

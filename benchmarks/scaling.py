@@ -35,6 +35,7 @@ def steps_with(ranks: int, stage: int, options: argparse.Namespace) -> dict[str,
         out = Path(scratch) / "found.json"
         launcher = ["torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks), "-m", "benchmarks.ranks"]
         about = ["--stage", str(stage), "--data", str(options.data), "--batch", str(options.batch)]
+        about += ["--precision", options.precision]
         command = [sys.executable, "-m", *launcher, *about, "--steps", str(options.steps), "--out", str(out)]
         done = subprocess.run(
             [*command, "--", "--loader.threads", "1", *options.settings],
@@ -61,7 +62,8 @@ def records(options: argparse.Namespace) -> Iterator[Record]:
         record: Record = {"what": f"scaling/{ranks} ranks, ZeRO {stage}", "value": statistics.median(rates)}
         record |= {"unit": "products/s", "quantiles": {"min": min(rates), "max": max(rates)}, "repeats": len(rates)}
         record |= {"settings": {"ranks": ranks, "stage": stage, "batch": options.batch, "threads": 1}}
-        record |= {name: repeats[0][name] for name in ("bytes", "calls", "parameters", "prototypes")}
+        record["settings"] |= {"precision": options.precision}
+        record |= {name: repeats[0][name] for name in ("bytes", "calls", "parameters", "element_bytes", "prototypes")}
         if (stage, 1) in found:
             alone = [rate(repeat, 1, options.batch) for repeat in found[stage, 1]]
             ratios = [mine / one for mine, one in zip(rates, alone)]
@@ -85,6 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--ranks", type=int, nargs="+", default=usual, help="how many, in turn (default %(default)s)")
     parser.add_argument("--stages", type=int, nargs="+", choices=[0, 1, 2], default=[0, 1, 2])
     parser.add_argument("--batch", type=int, default=256 if gpus else 32, help="products a rank")
+    parser.add_argument("--precision", choices=["bf16", "fp32"], default="bf16" if gpus else "fp32")
     parser.add_argument("--steps", type=int, default=10, help="that are timed (default %(default)s)")
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("settings", nargs="*", help="options of train.py, behind --")

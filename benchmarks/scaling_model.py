@@ -7,7 +7,8 @@
     speed   = a GPU's link inside a node; between nodes the slower of that and what the node's links carry together
 
 Which collectives there are was counted in real steps on two ranks (``benchmarks.traffic``; a test holds the two
-together). Everything else is an assumption, listed in docs/scaling.md; stragglers, congestion and the loader are left out.
+together). Everything else is an assumption, listed in docs/scaling.md; stragglers, congestion and the loader are left
+out.
 """
 
 from __future__ import annotations

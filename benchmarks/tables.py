@@ -9,19 +9,24 @@ from statistics import median
 
 from benchmarks.archive import Record, newest
 from benchmarks.charts.throughput import spread
+from benchmarks.scaling_model import FABRICS, SHOWS, Job, efficiency, fastest_stage, first_that_shows, state_bytes
 
 KINDS = {
     "train": "benchmarks.train --data SHARDS",
     "peers": "benchmarks.peers --data SHARDS",
     "loader": "benchmarks.loader --data SHARDS",
     "kernels": "benchmarks.kernels",
+    "step": "benchmarks.step",
     "scaling": "benchmarks.scaling",
     "feeding": "benchmarks.feeding --data SHARDS",
     "faults": "benchmarks.faults --data SHARDS",
     "shards": "benchmarks.shards --data photographs/",
     "demo": "benchmarks.demo RUN...",
+    "methods": "benchmarks.methods",
 }
 """What there may be records of, in the order of the report, and the command that makes them."""
+SHOWN = (1, 2, 8, 16, 64, 512)
+"""GPUs for which the model is tabulated."""
 RATIOS = ("times", "ratio")
 Cell = tuple[str, str]
 """(text, link); the link "" where there is none."""
@@ -54,8 +59,8 @@ def value_of(what: str, *, each_data: bool = False) -> Callable[[Sequence[Record
         rows = [r for r in records if r.what == what and r.value is not None]
         if not each_data:
             return [("", _pooled(rows), rows[-1])] if rows else []
-        groups = [[r for r in rows if _data(r) == data] for data in dict.fromkeys(map(_data, rows))]
-        return [(_data(group[-1]), _pooled(group), group[-1]) for group in groups]
+        groups = [[r for r in rows if r.data == data] for data in dict.fromkeys(r.data for r in rows)]
+        return [(group[-1].data, _pooled(group), group[-1]) for group in groups]
 
     return found
 
@@ -70,15 +75,14 @@ def _pooled(rows: Sequence[Record]) -> str:
 
 
 def best_of(what: str) -> Callable[[Sequence[Record]], list[tuple[str, str, Record]]]:
-    """The highest rate of the newest run that has the row, with the settings that gave it."""
+    """The highest rate of the newest run that has the row or a sweep of it ("train/total, batch 512"), and which."""
 
     def found(records: Sequence[Record]) -> list[tuple[str, str, Record]]:
-        rows = [r for r in records if r.what == what and r.value]
+        rows = [r for r in records if r.what.partition(", ")[0] == what and r.value]
         if not rows:
             return []
         best = max((r for r in rows if r.run == rows[-1].run), key=lambda r: r.value or 0.0)
-        settings = ", ".join(f"{name} {value}" for name, value in best.settings.items())
-        return [(settings, quantity(best.value or 0.0, best.unit), best)]
+        return [(best.what.partition(", ")[2], quantity(best.value or 0.0, best.unit), best)]
 
     return found
 
@@ -106,7 +110,7 @@ DALI_READER = "loader/DALI readers.webdataset, random inside"
 HEADLINES = (
     Headline("training, photographs from disk", best_of("train/total")),
     Headline("the same to synthetic tensors on the device", ratio_of("train/total", "train/compute only")),
-    Headline("training to the original DINO recipe", ratio_of("peers/ours", "peers/original DINO")),
+    Headline("training to the original DINO recipe", ratio_of("peers/ours", "peers/original DINO recipe")),
     Headline("training to lightly's recipe", ratio_of("peers/ours", "peers/lightly")),
     Headline("loader alone, 2 x 224 + 8 x 96", value_of("loader/ours")),
     Headline("loader to torchvision + PIL", ratio_of("loader/ours", "loader/torchvision + PIL DataLoader")),
@@ -154,6 +158,33 @@ def by_kind(records: Sequence[Record], link: str) -> list[Table]:
     ]
 
 
+def model_tables(job: Job) -> list[Table]:
+    """What the model of scaling says of a job: where communication shows, which stage is fastest, memory by stage."""
+    reach = ("fabric", "ZeRO", *(f"{n} GPUs" for n in SHOWN), f"communication takes {SHOWS:.0%} from")
+    rows = [
+        (
+            fabric.name,
+            "0" if stage == 0 else "1, 2",
+            *(f"{efficiency(job, stage, n, fabric):.0%}" for n in SHOWN),
+            f"{n} GPUs" if (n := first_that_shows(job, stage, fabric)) else "nowhere up to 512",
+        )
+        for fabric in FABRICS
+        for stage in (0, 2)
+    ]
+    memory = [(f"ZeRO {s}", *(f"{state_bytes(job, s, n) / 1e9:.2f} GB" for n in SHOWN)) for s in (0, 1, 2)]
+    fastest = [(fabric.name, *(str(fastest_stage(job, n, fabric)) for n in SHOWN)) for fabric in FABRICS]
+    header = tuple(f"{n} GPUs" for n in SHOWN)
+    return [
+        _texts(f"{job.name}, {job.batch} products a GPU: each GPU's rate beside one alone.", reach, rows),
+        _texts("Fastest stage.", ("fabric", *header), fastest),
+        _texts("Weights, gradients, optimizer and teacher, a GPU; activations come on top.", ("", *header), memory),
+    ]
+
+
+def _texts(title: str, header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Table:
+    return Table(title, header, tuple(tuple(map(_plain, row)) for row in rows))
+
+
 def markdown(table: Table) -> str:
     if not table.rows:
         return f"{table.absent}\n"
@@ -194,17 +225,10 @@ def _row(record: Record, link: str) -> tuple[Cell, ...]:
 
 def _name(record: Record) -> str:
     """The row's name with what tells it from others of its name."""
-    about = [f"{key} {value}" for key, value in record.settings.items()]
-    about += [f"seed {record.fields['seed']}"] if "seed" in record.fields else []
+    about = [f"seed {record.fields['seed']}"] if "seed" in record.fields else []
     about += [str(record.fields["launch"])] if "launch" in record.fields else []
-    about += [_data(record)] if _data(record) else []
+    about += [record.data] if record.data else []
     return f"{record.name} · {', '.join(about)}" if about else record.name
-
-
-def _data(record: Record) -> str:
-    """The data set's name; where it lay on some machine says nothing: luma/manifest.csv, x/luma -> luma."""
-    given = record.fields.get("data") or ""
-    return next((part for part in reversed(given.split("/")) if part not in ("", "manifest.csv")), "")
 
 
 def _measured(record: Record, link: str) -> tuple[Cell, Cell, Cell]:

@@ -55,7 +55,7 @@ CHARTS = (
         "batch",
         "Throughput over batch size",
         throughput.batch_sizes,
-        "A line a precision, ZeRO stage and compiler setting.",
+        "From disk, with synthetic tensors (compute only) and with cached batches (headroom).",
         "benchmarks.train --sweep",
     ),
     Chart(
@@ -78,14 +78,14 @@ CHARTS = (
         "What each lever brings",
         step.levers,
         "One setting changed, all else equal, in one run.",
-        "benchmarks.train --sweep",
+        "benchmarks.train --sweep, benchmarks.step",
     ),
     Chart(
         "roofline",
         "Roofline of the kernels",
         kernels.roofline,
-        "They move far more bytes than they compute, so the roof is memory: bytes that must be moved over the time, beside "
-        "a plain copy in the same run.",
+        "They move far more bytes than they compute, so the roof is memory: bytes that must be moved over the time, "
+        "beside a plain copy in the same run.",
         "benchmarks.kernels on a GPU",
     ),
     Chart(

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from matplotlib.figure import Figure
 
 from benchmarks.archive import Record, newest_run
-from benchmarks.charts.throughput import OURS, THEIRS
+from benchmarks.charts.throughput import OURS, THEIRS, times_as_fast
 
 PHASES = {
     "data wait": "#c44536",
@@ -24,6 +23,7 @@ PHASES = {
 """In the order of a step, with their colours."""
 LOADER_SETTINGS = ("hw_decoder_load", "prefetch", "threads", "workers")
 MANY_ROWS = 16
+NO_LEVERS = ("batch ", "model ", "ViT-")
 
 
 def breakdown(records: Sequence[Record]) -> Figure | None:
@@ -41,7 +41,7 @@ def breakdown(records: Sequence[Record]) -> Figure | None:
     used = dict.fromkeys(name for row in rows for name in phases_ms(row))
     for name in used:
         axes.barh(0, 0, color=PHASES.get(name, THEIRS), label=name)
-    axes.set_yticks(range(len(rows)), [title(row, rows) for row in reversed(rows)])
+    axes.set_yticks(range(len(rows)), [row.name for row in reversed(rows)])
     axes.set_xlabel(f"ms a step on {rows[-1].machine}")
     axes.grid(axis="y", visible=False)
     axes.legend(ncols=5, fontsize=8, loc="upper center", bbox_to_anchor=(0.4, -0.28 if len(rows) < 4 else -0.12))
@@ -68,7 +68,7 @@ def data_wait(records: Sequence[Record]) -> Figure | None:
     if waits:
         _bars(
             next(places),
-            {title(r, waits): 100 * r.fields["data_wait_share"] for r in waits[:MANY_ROWS]},
+            {r.name: 100 * r.fields["data_wait_share"] for r in waits[:MANY_ROWS]},
             "% of the step that waited",
         )
     if sweep:
@@ -100,47 +100,32 @@ def gpu_use(records: Sequence[Record]) -> Figure | None:
 
 
 def levers(records: Sequence[Record]) -> Figure | None:
-    """How many times as fast the base's neighbours are, that differ from it in one setting; see ``ablation``."""
-    found = ablation(newest_run(r for r in records if r.kind == "train" and r.value))
-    if not found:
+    """How many times as fast as its base each row is in which one setting was changed; see ``ablation``."""
+    rows = ablation(records)
+    if not rows:
         return None
-    base, rows = found
     figure = Figure(figsize=(9, 0.42 * len(rows) + 1.4))
     axes = figure.subplots()
-    _bars(axes, rows, f"times as fast as {base.name} with {as_text(base.settings)}")
+    _bars(axes, rows, "times as fast as the same run's base")
     axes.axvline(1, color="#444", linewidth=0.8)
     return figure
 
 
-def ablation(rows: Sequence[Record]) -> tuple[Record, dict[str, float]] | None:
-    """(base, {changed setting: times as fast}): the base is the row with the most neighbours at one setting's distance.
+def ablation(records: Sequence[Record]) -> dict[str, float]:
+    """{what was changed: times as fast}: of the newest sweep of train/total, and of step/* beside step/base.
 
-    Only rows of one name are neighbours, and batch is no lever. None where no two rows differ in one setting.
+    Other batches and other models are no levers.
     """
-
-    def change(a: Record, b: Record) -> str | None:
-        names = sorted(a.settings.keys() | b.settings.keys())
-        differing = [name for name in names if a.settings.get(name) != b.settings.get(name)]
-        if a.what != b.what or len(differing) != 1 or differing == ["batch"]:
-            return None
-        return f"{differing[0]}: {b.settings.get(differing[0])}"
-
-    count = Counter({i: sum(change(base, row) is not None for row in rows) for i, base in enumerate(rows)})
-    if not count or not count.most_common(1)[0][1]:
-        return None
-    base = rows[count.most_common(1)[0][0]]
-    return base, {name: (row.value or 0.0) / (base.value or 1.0) for row in rows if (name := change(base, row))}
-
-
-def title(row: Record, among: Sequence[Record]) -> str:
-    """A row's name, and the settings in which rows of its name differ."""
-    alike = [other.settings for other in among if other.what == row.what]
-    telling = {k: v for k, v in row.settings.items() if any(other.get(k) != v for other in alike)}
-    return f"{row.name} ({as_text(telling)})" if telling else row.name
-
-
-def as_text(settings: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in settings.items())
+    found: dict[str, float] = {}
+    for kind, base_name in (("train", "total"), ("step", "base")):
+        rows = newest_run(r for r in records if r.kind == kind and r.value)
+        base = next((r for r in rows if r.name == base_name), None)
+        for row in rows if base else ():
+            changed = row.name.removeprefix("total, ")
+            swept = changed != row.name if kind == "train" else row.name != base_name
+            if swept and not changed.startswith(NO_LEVERS):
+                found[f"{kind}: {changed}"] = times_as_fast(base, row)
+    return found
 
 
 def _bars(axes: Any, rows: Mapping[str, float], label: str) -> None:

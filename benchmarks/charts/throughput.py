@@ -23,7 +23,7 @@ HISTORY = (
 
 
 def peers(records: Sequence[Record]) -> Figure | None:
-    """Ours beside others' recipes, all trained on the same machine: train/total of that machine, peers/*."""
+    """Ours beside others' recipes, all trained in one run."""
     rows = newest_run(r for r in records if r.kind == "peers")
     if not any(row.value for row in rows):
         return None
@@ -75,13 +75,14 @@ def spread(row: Record) -> tuple[float | None, float | None]:
 
 
 def batch_sizes(records: Sequence[Record]) -> Figure | None:
-    """products/s of train/* over settings.batch; a line for each combination of the other settings."""
+    """products/s over settings.batch of the newest sweep: train/total and its two ceilings, all else as in the base."""
     rows = newest_run(r for r in records if r.kind == "train" and r.value and "batch" in r.settings)
     lines: dict[str, list[tuple[int, float]]] = defaultdict(list)
     for row in rows:
-        others = ", ".join(f"{name} {value}" for name, value in row.settings.items() if name != "batch")
-        lines[f"{row.name}: {others}"].append((row.settings["batch"], row.value or 0.0))
-    lines = {name: sorted(points) for name, points in lines.items() if len({batch for batch, _ in points}) > 1}
+        name, _, changed = row.name.partition(", ")
+        if not changed or changed.startswith("batch "):
+            lines[name].append((row.settings["batch"], row.value or 0.0))
+    lines = {name: sorted(points) for name, points in lines.items() if len(points) > 1}
     if not lines:
         return None
     figure = Figure(figsize=(9, 4))
@@ -110,11 +111,11 @@ def history(records: Sequence[Record]) -> Figure | None:
     axes = figure.subplots()
     for line in lines.values():
         faster = [times_as_fast(line[0], record) for record in line]
-        of = f"{line[0].what} ({line[0].value:,.4g} {line[0].unit}; {line[0].fields.get('data', '')})"
+        of = f"{line[0].what} ({line[0].value:,.4g} {line[0].unit}; {line[0].data})"
         axes.plot([commits.index(record.commit) for record in line], faster, marker="o", label=of)
     axes.axhline(1, color="#444", linewidth=0.8)
     axes.set_xticks(range(len(commits)), commits, rotation=30, ha="right")
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, 1.1 * max(axes.get_ylim()[1], 1.0))
     axes.set_ylabel("times as fast as at first")
     axes.legend(fontsize=7, loc="lower left")
     return figure

@@ -18,10 +18,10 @@ from benchmarks.charts import CHARTS, drawn
 from benchmarks.charts.kernels import gb_per_s_of
 from benchmarks.charts.step import ablation, phases_ms
 from benchmarks.charts.throughput import times_as_fast, whiskers
-from benchmarks.report import BEGIN, END, NO_GPU, ROOT, figures, index_page, main, web_page, with_figures
+from benchmarks.report import BEGIN, END, NO_GPU, ROOT, between_markers, figures, index_page, main, web_page
 from benchmarks.tables import number
 from shards.errors import BadData
-from tests.benchmarks.rows import FIRST, GPU, SECOND, gpu_rows, train, write
+from tests.benchmarks.rows import FIRST, GPU, gpu_rows, train, write
 
 FROM_RECORDS = {chart.name for chart in CHARTS} - {"scaling"}
 """Charts that show nothing but records; scaling is a model that can be drawn without any."""
@@ -81,9 +81,10 @@ def test_a_stale_page_is_found(tmp_path, page, capsys):
     assert f"{path} is not what the records say" in capsys.readouterr().err
 
 
-def test_readme_without_markers_is_refused():
+def test_readme_without_markers_is_refused(tmp_path):
+    (tmp_path / "README.md").write_text("# nothing here")
     with pytest.raises(BadData, match="lacks the two lines"):
-        with_figures("# nothing here", "text")
+        between_markers(tmp_path / "README.md", "text")
 
 
 @pytest.mark.parametrize("chart", CHARTS, ids=lambda chart: chart.name)
@@ -158,12 +159,10 @@ def test_newest_run_prefers_the_gpu_and_takes_one_run(tmp_path):
     assert sorted(r.value or 0 for r in newest(records)) == [2.0, 3.0, 5.0]
 
 
-def test_ablation_takes_the_row_with_most_neighbours(gpu):
-    rows = [r for r in gpu if r.kind == "train" and r.date == SECOND]
-    base, found = ablation(rows)  # type: ignore[misc]
-    assert base.value == 3000.0
-    assert found == {"compile: False": pytest.approx(0.6), "stage: 2": pytest.approx(2900 / 3000)}
-    assert ablation([r for r in rows if r.name == "compute only"]) is None
+def test_ablation_is_beside_the_base_of_its_run(gpu):
+    wanted = {"train: compile False": 0.6, "train: stage 2": 2900 / 3000, "step: packed": 1.25}
+    assert ablation(gpu) == pytest.approx(wanted)
+    assert not ablation([r for r in gpu if r.name not in ("total", "base")])
 
 
 def test_phases_and_the_rest_are_the_median_step(gpu):
