@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
-import os
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -118,6 +118,5 @@ def test_bad_usage_and_the_list(capsys):
 
 
 def test_make_bench_takes_its_budget():
-    makefile = os.path.join(os.path.dirname(__file__), "..", "..", "Makefile")
-    text = open(makefile, encoding="utf-8").read()
+    text = (Path(__file__).parents[2] / "Makefile").read_text(encoding="utf-8")
     assert "BUDGET_S ?= 480" in text and "--budget-s $(BUDGET_S)" in text
