@@ -37,7 +37,11 @@ def parts(job: Job, folder: Path) -> tuple[Iterator[Crops], Step]:
         run = our_recipe.built(job, folder)
         return our_recipe.batches(run), our_recipe.make(run)
     batches = importlib.import_module(job.recipe.loader).batches(job.loader_job())
-    return batches, importlib.import_module(f"benchmarks.recipes.{job.recipe.step}").make(job, networks(job))
+    step = importlib.import_module(f"benchmarks.recipes.{job.recipe.step}").make(job, networks(job))
+    if job.setting.precision != "fp32":
+        return batches, step
+    # On a GPU some loaders deliver half precision, which autocast takes and fp32 weights do not.
+    return batches, lambda crops: step({name: crop.float() for name, crop in crops.items()})
 
 
 def gate(crops: Crops, step: Step, job: Job) -> list[float]:
