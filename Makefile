@@ -1,15 +1,18 @@
 # make train   set up and train the demo encoder        make test    set up and run every test
 # make check   ruff, mypy, import-linter                make clean   remove the virtual environment
+# make bench   measure what this machine can within BUDGET_S seconds, records and a page to runs/bench/
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
+BUDGET_S ?= 480
+BENCH := runs/bench/$(shell date -u +%Y-%m-%d-%H%M%S)
 # Without a GPU, and on a CPU that only imitates bf16, fp32 is several times faster.
 HAS_BF16 := $(shell ls /dev/nvidia[0-9]* 2>/dev/null || grep -m1 -woE 'avx512_bf16|amx_bf16' /proc/cpuinfo 2>/dev/null)
 DS_CONFIG ?= ds_configs/$(if $(HAS_BF16),zero2,zero2_fp32).json
 
-.PHONY: train test check clean
+.PHONY: train test check bench clean
 .DELETE_ON_ERROR:
 
 # One stamp per set of dependencies: a second `make` installs nothing.
@@ -34,6 +37,11 @@ check: $(VENV)/dev.stamp
 
 test: check
 	$(BIN)/python -m pytest -q -m "not gpu" $(ARGS)
+
+# The page is drawn whatever became of the rows; their exit code is what make ends with.
+bench: $(VENV)/dev.stamp
+	code=0; $(BIN)/python -m benchmarks.bench --budget-s $(BUDGET_S) --out $(BENCH) $(ARGS) || code=$$?; \
+	$(BIN)/python -m benchmarks.report --records $(BENCH) --html $(BENCH)/report.html && exit $$code
 
 clean:
 	rm -rf $(VENV) build *.egg-info

@@ -82,7 +82,7 @@ def distillation_task(
 
 
 def ema_task(elements: int, device: torch.device, *, fused: Any, compiled: bool) -> Task:
-    """The average with a bf16 copy, of one flat shard; the foreach forms see it as 150 parameters."""
+    """The average with a bf16 copy, of one flat shard; foreach and the original's loop see it as 150 parameters."""
     student = torch.randn(elements, device=device)
 
     def fresh() -> tuple[Tensor, Tensor]:
@@ -92,9 +92,23 @@ def ema_task(elements: int, device: torch.device, *, fused: Any, compiled: bool)
         teacher, out = fresh()
         return lambda: (update(teacher, student, MOMENTUM, out), out)
 
-    def foreach() -> Callable[[], Any]:
+    def parameters() -> tuple[Any, ...]:
         teacher, out = fresh()
-        mine, theirs, copies = (list(whole.chunk(150)) for whole in (teacher, student, out))
+        return teacher, out, *(list(whole.chunk(150)) for whole in (teacher, student, out))
+
+    def loops() -> Callable[[], Any]:
+        teacher, out, mine, theirs, copies = parameters()
+
+        def run() -> Any:
+            for average, weights, copied in zip(mine, theirs, copies):
+                average.mul_(MOMENTUM).add_((1 - MOMENTUM) * weights)
+                copied.copy_(average)
+            return teacher, out
+
+        return run
+
+    def foreach() -> Callable[[], Any]:
+        teacher, out, mine, theirs, copies = parameters()
 
         def run() -> Any:
             torch._foreach_mul_(mine, MOMENTUM)
@@ -104,7 +118,7 @@ def ema_task(elements: int, device: torch.device, *, fused: Any, compiled: bool)
 
         return run
 
-    ways = {"reference": way(ema.ema_update), "foreach": foreach()}
+    ways = {"reference": way(ema.ema_update), "loops": loops(), "foreach": foreach()}
     if compiled:
         ways["compiled"] = way(torch.compile(ema.ema_update, dynamic=False))
     if fused is not None:
@@ -124,3 +138,36 @@ def centering_task(prototypes: int, device: torch.device, *, fused: Any, compile
     if fused is not None:
         ways["fused"] = lambda: (fused.center_update(center, total, 512, 0.9),)
     return Task("centering", ways, 12 * prototypes, 12 * prototypes, {"center": [prototypes]}, "float32")
+
+
+def sinkhorn_task(batch: int, prototypes: int, dtype: torch.dtype, device: torch.device, *, compiled: bool) -> Task:
+    """Sinkhorn-Knopp's center, 3 iterations over two views; the loops are SwAV's steps on the whole matrix.
+
+    There is no Triton for it: both backends run the definition.
+    """
+    logits = (torch.rand(2, batch, prototypes, device=device) * 2 - 1).to(dtype)
+
+    def loops() -> Any:
+        q = torch.exp(logits.flatten(0, 1).float() / TEACHER_TEMP)
+        q /= q.sum()
+        for _ in range(3):
+            q /= q.sum(0, keepdim=True) * prototypes
+            of_row = q.sum(1, keepdim=True) * q.shape[0]
+            q /= of_row
+        return (q * q.shape[0],)
+
+    def way(center: Callable[..., Any]) -> Callable[[], Any]:
+        def run() -> Any:
+            moved = center(logits, TEACHER_TEMP, 3, lambda _tensor, op: None)
+            return (torch.softmax((logits.flatten(0, 1) - moved) / TEACHER_TEMP, dim=-1),)
+
+        return run
+
+    ways: dict[str, Callable[[], Any]] = {"reference": way(centering.sinkhorn), "loops": loops}
+    if compiled:
+        ways["compiled"] = way(torch.compile(centering.sinkhorn, dynamic=False))
+    targets = 2 * batch * prototypes
+    read, written = targets * logits.element_size(), targets * 4
+    return Task(
+        "sinkhorn", ways, read + written, read + written, {"teacher": list(logits.shape)}, str(dtype).split(".")[1]
+    )

@@ -8,35 +8,79 @@ from dataclasses import replace
 import pytest
 import torch
 
-from benchmarks.contenders import distillation_task, ema_task
+from benchmarks.contenders import distillation_task, ema_task, sinkhorn_task
 from benchmarks.kernels import gate, main
 from skill_fast.errors import BadData
 
 CPU = torch.device("cpu")
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="with a GPU it is no dry run")
-def test_a_dry_run_writes_a_record_a_contender(tmp_path):
+SMALL = ["--batch", "2", "--prototypes", "257", "--elements", "10000", "--repeats", "3", "--warm-up", "1"]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="on a GPU there are fused rows too")
+def test_a_record_a_contender_and_one_a_ratio(tmp_path, capsys):
     out = tmp_path / "kernels.jsonl"
-    assert main(["--out", str(out), "--repeats", "3", "--warm-up", "1"]) == 0
+    assert main(["--out", str(out), *SMALL]) == 0
     records = [json.loads(line) for line in out.read_text().splitlines()]
-    ways = {"forward": ("reference", "loops"), "both": ("reference", "loops")}
-    wanted = ["kernels/copy", *(f"kernels/distillation/{part}/{way}" for part in ways for way in ways[part])]
-    wanted += ["kernels/ema/reference", "kernels/ema/foreach", "kernels/centering/reference"]
+    tasks = {
+        "ema": ("loops", "foreach"),
+        "distillation/forward": ("loops",),
+        "distillation/both": ("loops",),
+        "centering": (),
+        "sinkhorn": ("loops",),
+    }
+    wanted = ["kernels/copy"]
+    for task, others in tasks.items():
+        wanted += [f"kernels/{task}/{way}" for way in ("reference", *others)]
+        wanted += [f"kernels/{task}/{way} over reference" for way in others]
     assert [r["what"] for r in records] == wanted
     for record in records:
-        assert record["value"] > 0 and record["repeats"] == 3 and {"commit", "cpu", "versions"} <= record.keys()
+        assert record["value"] > 0 and {"commit", "cpu", "versions", "shapes"} <= record.keys()
+    times = {r["what"]: r["value"] for r in records if r["unit"] == "ms"}
+    for record in records:
+        if record["unit"] == "ratio":
+            way, _, base = record["what"].partition(" over ")
+            assert record["value"] == pytest.approx(times[way] / times[f"{way.rpartition('/')[0]}/{base}"])
+    assert "not begun" not in capsys.readouterr().out
+
+
+def test_nothing_begins_after_the_budget(tmp_path, capsys):
+    out = tmp_path / "kernels.jsonl"
+    assert main(["--out", str(out), *SMALL, "--budget-s", "0"]) == 0
+    assert [json.loads(line)["what"] for line in out.read_text().splitlines()] == ["kernels/copy"]
+    assert "5 of 5 tasks not begun within 0 s" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="refused without a GPU only")
+def test_a_sweep_without_a_gpu_is_refused(tmp_path, capsys):
+    assert main(["--out", str(tmp_path / "x.jsonl"), "--sweep"]) == 2
+    assert "--sweep without a GPU" in capsys.readouterr().err
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_every_task_has_its_fused_row_and_the_sweep_its_launches(tmp_path):
+    out = tmp_path / "kernels.jsonl"
+    assert main(["--out", str(out), *SMALL, "--no-compile"]) == 0
+    what = {json.loads(line)["what"] for line in out.read_text().splitlines()}
+    tasks = ("ema", "distillation/forward", "distillation/both", "centering")
+    assert {f"kernels/{task}/fused" for task in tasks} <= what
+    assert main(["--out", str(out), *SMALL, "--sweep"]) == 0
+    swept = [json.loads(line) for line in out.read_text().splitlines()][1:]
+    assert len(swept) == 27 + 16 + 2 * 12 and all(r["launch"] for r in swept)
 
 
 def test_the_gate_lets_the_original_loops_and_the_foreach_form_through():
     for part in ("forward", "both"):
         gate(distillation_task(2, 33, torch.bfloat16, CPU, fused=None, compiled=False, part=part))
     gate(ema_task(1000, CPU, fused=None, compiled=False))
+    gate(sinkhorn_task(3, 33, torch.bfloat16, CPU, compiled=False))
 
 
 def test_the_gate_stops_what_computes_something_else():
     task = ema_task(1000, CPU, fused=None, compiled=False)
-    teacher, out = task.ways["reference"]()
-    wrong = replace(task, ways=task.ways | {"foreach": lambda: (teacher * 1.001, out)})
+    reference = task.ways["reference"]
+    teacher, out = (moved.clone() for moved in reference())
+    wrong = replace(task, ways={"reference": lambda: (teacher, out), "foreach": lambda: (teacher * 1.001, out)})
     with pytest.raises(BadData, match="result 0 of 'foreach' is off"):
         gate(wrong)

@@ -51,12 +51,35 @@ def test_a_hundred_updates_err_no_more_than_twice_plain_torch(device, elements):
     assert mine <= 2 * theirs
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_two_runs_agree_bit_for_bit(device, dtype):
+    results = []
+    for _ in range(2):
+        teacher, student = shards(5001, device)
+        out = torch.full((5001,), torch.nan, dtype=dtype, device=device)
+        results.append((fused.ema_update(teacher, student, 0.996, out), out))
+    (first, copied), (second, again) = results
+    assert torch.equal(first, second) and torch.equal(copied, again)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_step_that_was_not_applied_moves_nothing(device, dtype):
+    """As engine/teacher.py: m is 1 in float64 on the device, and the student's weights may be anything finite."""
+    teacher, student = shards(1025, device)
+    kept, out = teacher.clone(), torch.full((1025,), torch.nan, dtype=dtype, device=device)
+    fused.ema_update(teacher, student, torch.ones((), dtype=torch.float64, device=device), out)
+    assert torch.equal(teacher, kept) and torch.equal(out, rounded(kept, dtype))
+
+
 def test_momentum_is_read_where_it_is(device):
     for momentum in (0.25, 0.996, 0.9995):
         (a, student), (b, _), (c, _) = (shards(70, device) for _ in range(3))
         on_device = torch.tensor(momentum, device=device)
         fused.ema_update(a, student, on_device)
         assert torch.equal(a, reference.ema_update(b, student, on_device))
+        (a, _), (b, _) = (shards(70, device) for _ in range(2))
+        exact = torch.tensor(momentum, dtype=torch.float64, device=device)  # as engine/teacher.py passes it
+        assert torch.equal(fused.ema_update(a, student, exact), reference.ema_update(b, student, momentum))
         fused.ema_update(c, student, torch.tensor(momentum))  # on the host, so it can be read there
         torch.testing.assert_close(a, c, rtol=2e-7, atol=2e-7)  # 1 - m of the fp32 m and of m differ by a rounding
 

@@ -1,0 +1,146 @@
+"""Records as they lie on disk (docs/contracts.md, section 4): read, checked, and found by what they measured."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from shards.errors import BadData
+
+FOLDER = Path(__file__).with_name("records")
+
+
+@dataclass(frozen=True)
+class Record:
+    """One line of a records file."""
+
+    fields: Mapping[str, Any]
+    file: str
+    line: int
+
+    @property
+    def what(self) -> str:
+        return self.fields["what"]
+
+    @property
+    def value(self) -> float | None:
+        """None where the row could not be measured; ``fields["can_not"]`` says why."""
+        return self.fields.get("value")
+
+    @property
+    def unit(self) -> str:
+        return self.fields.get("unit", "")
+
+    @property
+    def kind(self) -> str:
+        """loader/ours, decode only -> loader"""
+        return self.what.partition("/")[0]
+
+    @property
+    def name(self) -> str:
+        """loader/ours, decode only -> ours, decode only"""
+        return self.what.partition("/")[2]
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        return self.fields.get("settings") or {}
+
+    @property
+    def on_gpu(self) -> bool:
+        return bool(self.fields.get("gpu")) and self.fields.get("device", "cuda") != "cpu"
+
+    @property
+    def machine(self) -> str:
+        """2 x AMD EPYC cores; with a GPU: its name before it."""
+        cpu = f"{self.fields.get('cores', '?')} cores of {self.fields.get('cpu', 'an unnamed CPU')}"
+        gpus = self.fields.get("gpus") or 1
+        return f"{f'{gpus} x ' if gpus > 1 else ''}{self.fields['gpu']}, {cpu}" if self.on_gpu else cpu
+
+    @property
+    def data(self) -> str:
+        """The data set's name; where it lay on some machine says nothing: x/luma/manifest.csv, x/luma -> luma."""
+        given = self.fields.get("data") or ""
+        return next((part for part in reversed(given.split("/")) if part not in ("", "manifest.csv")), "")
+
+    @property
+    def commit(self) -> str:
+        """Eight digits, with a plus where the tree held changes that no commit has."""
+        return (self.fields.get("commit") or "unknown")[:8] + "+" * bool(self.fields.get("dirty"))
+
+    @property
+    def date(self) -> str:
+        """UTC, ISO 8601 to the second; sorts as text."""
+        return self.fields.get("date", "")
+
+    @property
+    def run(self) -> tuple[str, str, str, str]:
+        """What ratios may be taken within: one file, one start, one machine, one tree."""
+        return self.file, self.date, self.machine, self.commit
+
+
+def read(path: Path) -> list[Record]:
+    """The records of a file, or of all ``*.jsonl`` below a folder, in order of their dates.
+
+    Raises BadData, naming file and line, for what is no record: not JSON, no "what", a "value" that is neither a finite
+    number nor null, null without a reason.
+    """
+    files = sorted(path.rglob("*.jsonl")) if path.is_dir() else [path]
+    if path.is_dir() is False and not path.is_file():
+        raise BadData(f"no records at '{path}'", allowed="a .jsonl file or a folder of them", change="check the path")
+    found = []
+    for file in files:
+        shown = file.relative_to(path).as_posix() if path.is_dir() else file.name
+        for number, line in enumerate(file.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+            if line.strip():
+                found.append(Record(_checked(line, f"{file}:{number}"), shown, number))
+    return sorted(found, key=lambda record: (record.date, record.file, record.line))
+
+
+def newest(records: Iterable[Record]) -> list[Record]:
+    """Of the records that measured the same thing on the same machine only those of the latest run."""
+    latest: dict[tuple[str, ...], Record] = {}
+    for record in records:
+        latest[subject(record)] = record
+    return list(latest.values())
+
+
+def subject(record: Record) -> tuple[str, ...]:
+    """What two records must share to be repeats of one measurement."""
+    about = ("shapes", "dtype", "settings", "launch", "data", "workers", "seed", "device")
+    held = json.dumps([record.fields.get(name) for name in about], sort_keys=True)
+    return record.what, record.unit, held, record.machine
+
+
+def newest_run(records: Iterable[Record]) -> list[Record]:
+    """The records of the latest run only; those from a GPU, where there are any, before those from a CPU."""
+    found = list(records)
+    found = [record for record in found if record.on_gpu] or found
+    return [record for record in found if record.run == found[-1].run] if found else []
+
+
+def _checked(line: str, where: str) -> dict[str, Any]:
+    def refused(what: str) -> BadData:
+        return BadData(
+            f"{where}: {what}",
+            allowed='a JSON object with "what", and "value" a finite number, or null beside "can_not"',
+            change="delete the line, or measure again",
+        )
+
+    try:
+        fields = json.loads(line)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise refused(f"not JSON: {error}") from None
+    if not isinstance(fields, dict) or not isinstance(fields.get("what"), str):
+        raise refused('no object with a "what"')
+    value = fields.get("value")
+    if value is None and not fields.get("can_not"):
+        raise refused(f"'{fields['what']}' has no value, and no reason for it")
+    if value is not None and (
+        isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value)
+    ):
+        raise refused(f"the value of '{fields['what']}' is {value!r}")
+    return fields

@@ -1,0 +1,135 @@
+"""A regression check of two record files: which rows became slower by more than a threshold and more than the noise.
+
+    python -m benchmarks.compare BEFORE AFTER [--threshold 0.05] [--noise 0.03] [--any-machine]
+
+Rows meet by what they measured: name, unit, shapes, dtype, settings, data, machine. A row's noise is half the range of
+its repeats over their median; where the record has a single repeat, ``--noise`` is taken. A row is slower when it lost
+more than the threshold *and* more than both noises together, so a noisy row needs a larger loss; rows so noisy that
+the check says little are marked. Exit code 1: a row is slower, or can not run any more.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+from benchmarks.archive import Record, read, subject
+from benchmarks.charts.throughput import spread
+from benchmarks.tables import quantity
+from shards.errors import BadData, BadUsage, Failure, exit_with
+
+LESS_IS_BETTER = ("ms", "s", "MiB", "MB", "bytes", "J", "us")
+MORE_IS_BETTER = ("products/s", "images/s", "photographs/s", "times", "ratio", "share", "GB/s")
+SLOWER, FASTER, SAME, LOST, MISSING, NEW = "slower", "faster", "same", "can not run", "missing", "new"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One row: ``gain`` is above 0 where it became better, as a share of what it was."""
+
+    what: str
+    verdict: str
+    gain: float = 0.0
+    noise: float = 0.0
+    figures: str = ""
+
+
+class Slower(Failure):
+    """At least one row is slower, or can not run any more."""
+
+
+def verdicts(before: Sequence[Record], after: Sequence[Record], *, threshold: float, noise: float, any_machine: bool):
+    """A verdict a row of either file; BadData where the files have no row in common."""
+    old, new = (_grouped(records, any_machine) for records in (before, after))
+    if not old.keys() & new.keys():
+        raise BadData(
+            "the two files have no row in common",
+            allowed="rows of the same name, unit, shapes, settings, data and machine",
+            change="measure both alike; --any-machine compares rows of different machines",
+        )
+    found = []
+    for key in dict.fromkeys([*old, *new]):
+        if key not in new or key not in old:
+            found.append(Verdict(key[0], MISSING if key in old else NEW))
+        else:
+            found.append(judged(old[key], new[key], threshold=threshold, noise=noise))
+    return found
+
+
+def judged(old: Sequence[Record], new: Sequence[Record], *, threshold: float, noise: float) -> Verdict:
+    """The verdict over the repeats of one row."""
+    what, unit = old[0].what, old[0].unit
+    values = [[r.value for r in records if r.value is not None] for records in (old, new)]
+    if not values[0] or not values[1]:
+        return Verdict(what, LOST if values[0] else SAME if not values[1] else NEW)
+    was, now = median(values[0]), median(values[1])
+    figures = f"{quantity(was, unit)} -> {quantity(now, unit)}"
+    if unit not in (*LESS_IS_BETTER, *MORE_IS_BETTER):
+        raise BadData(
+            f"'{what}' has unit '{unit}', of which it is not known whether more is better",
+            allowed=", ".join((*MORE_IS_BETTER, *LESS_IS_BETTER)),
+            change="add it to benchmarks/compare.py",
+        )
+    if was <= 0 or now <= 0:
+        return Verdict(what, SAME if was == now else SLOWER, 0.0, 0.0, figures)
+    gain = now / was - 1 if unit in MORE_IS_BETTER else was / now - 1
+    both = noise_of(old, noise) + noise_of(new, noise)
+    far = abs(gain) > threshold and abs(gain) > both
+    return Verdict(what, (FASTER if gain > 0 else SLOWER) if far else SAME, gain, both, figures)
+
+
+def noise_of(records: Sequence[Record], unknown: float) -> float:
+    """Half the range over the median, of several records' values or of one record's own quantiles; else ``unknown``."""
+    values = [r.value for r in records if r.value is not None]
+    if len(values) > 1:
+        return (max(values) - min(values)) / 2 / median(values)
+    low, high = spread(records[0])
+    if low is None or high is None or records[0].fields.get("repeats", 1) < 2:
+        return unknown
+    return (high - low) / 2 / values[0]
+
+
+def _grouped(records: Sequence[Record], any_machine: bool) -> dict[tuple[str, ...], list[Record]]:
+    found: dict[tuple[str, ...], list[Record]] = {}
+    for record in records:
+        key = subject(record)
+        found.setdefault(key[:3] if any_machine else key, []).append(record)
+    return found
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(allow_abbrev=False, prog="benchmarks.compare", description=__doc__.splitlines()[0])
+    parser.add_argument("before", type=Path, help="records, a .jsonl file or a folder")
+    parser.add_argument("after", type=Path)
+    parser.add_argument("--threshold", type=float, default=0.05, help="share that a row may lose (default %(default)s)")
+    parser.add_argument("--noise", type=float, default=0.03, help="of a row without repeats (default %(default)s)")
+    parser.add_argument("--any-machine", action="store_true", help="compare rows of different machines")
+    return exit_with(lambda: run(parser.parse_args(arguments)))
+
+
+def run(options: argparse.Namespace) -> None:
+    if not 0 <= options.threshold < 1 or not 0 <= options.noise < 1:
+        raise BadUsage(
+            f"--threshold {options.threshold}, --noise {options.noise}", allowed="shares, 0 to 1", change="0.05 is 5 %"
+        )
+    about = {"threshold": options.threshold, "noise": options.noise, "any_machine": options.any_machine}
+    found = verdicts(read(options.before), read(options.after), **about)
+    for row in sorted(found, key=lambda row: row.gain):
+        blind = "   noise hides a loss of the threshold" if row.figures and row.noise > options.threshold else ""
+        numbers = f"{row.gain:+7.1%} (noise {row.noise:.1%})   {row.figures}{blind}" if row.figures else ""
+        print(f"{row.verdict:<12}{row.what:<60}{numbers}")
+    worse = [row for row in found if row.verdict in (SLOWER, LOST)]
+    if worse:
+        raise Slower(
+            f"{len(worse)} of {len(found)} rows are slower by more than {options.threshold:.0%} and the noise",
+            change=f"look at {worse[0].what}; or measure again on a quiet machine",
+        )
+    print(f"no row of {len(found)} lost more than {options.threshold:.0%} and the noise")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,243 @@
+"""Records as tables: the figures that a reader asks for first, and every newest row by kind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from html import escape
+from statistics import median
+
+from benchmarks.archive import Record, newest
+from benchmarks.charts.throughput import spread
+from benchmarks.scaling_model import FABRICS, SHOWS, Job, efficiency, fastest_stage, first_that_shows, state_bytes
+
+KINDS = {
+    "train": "benchmarks.train --data SHARDS",
+    "peers": "benchmarks.peers --data SHARDS",
+    "loader": "benchmarks.loader --data SHARDS",
+    "kernels": "benchmarks.kernels",
+    "step": "benchmarks.step",
+    "scaling": "benchmarks.scaling",
+    "feeding": "benchmarks.feeding --data SHARDS",
+    "faults": "benchmarks.faults --data SHARDS",
+    "shards": "benchmarks.shards --data photographs/",
+    "demo": "benchmarks.demo RUN...",
+    "methods": "benchmarks.methods",
+}
+"""What there may be records of, in the order of the report, and the command that makes them."""
+SHOWN = (1, 2, 8, 16, 64, 512)
+"""GPUs for which the model is tabulated."""
+RATIOS = ("times", "ratio")
+Cell = tuple[str, str]
+"""(text, link); the link "" where there is none."""
+
+
+@dataclass(frozen=True)
+class Table:
+    title: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    absent: str = ""
+    """What to say where there are no rows."""
+
+
+@dataclass(frozen=True)
+class Headline:
+    """One of README's figures: ``found`` gives (data set or "", figure, record) among records of one device class."""
+
+    label: str
+    found: Callable[[Sequence[Record]], list[tuple[str, str, Record]]]
+
+
+def value_of(what: str, *, each_data: bool = False) -> Callable[[Sequence[Record]], list[tuple[str, str, Record]]]:
+    """The newest value of a row; with ``each_data`` one for every data set.
+
+    Of ratios that the same day holds several of, their median, and the range: the newest alone might be the luckiest.
+    """
+
+    def found(records: Sequence[Record]) -> list[tuple[str, str, Record]]:
+        rows = [r for r in records if r.what == what and r.value is not None]
+        if not each_data:
+            return [("", _pooled(rows), rows[-1])] if rows else []
+        groups = [[r for r in rows if r.data == data] for data in dict.fromkeys(r.data for r in rows)]
+        return [(group[-1].data, _pooled(group), group[-1]) for group in groups]
+
+    return found
+
+
+def _pooled(rows: Sequence[Record]) -> str:
+    newest = rows[-1]
+    alike = [r for r in rows if r.machine == newest.machine and r.date[:10] == newest.date[:10]]
+    if newest.unit not in RATIOS or len(alike) == 1:
+        return quantity(newest.value or 0.0, newest.unit)
+    values = sorted(r.value or 0.0 for r in alike)
+    return f"{quantity(median(values), newest.unit)} ({values[0]:.2f} to {values[-1]:.2f} in {len(values)} runs)"
+
+
+def best_of(what: str) -> Callable[[Sequence[Record]], list[tuple[str, str, Record]]]:
+    """The highest rate of the newest run that has the row or a sweep of it ("train/total, batch 512"), and which."""
+
+    def found(records: Sequence[Record]) -> list[tuple[str, str, Record]]:
+        rows = [r for r in records if r.what.partition(", ")[0] == what and r.value]
+        if not rows:
+            return []
+        best = max((r for r in rows if r.run == rows[-1].run), key=lambda r: r.value or 0.0)
+        return [(best.what.partition(", ")[2], quantity(best.value or 0.0, best.unit), best)]
+
+    return found
+
+
+def ratio_of(what: str, base: str) -> Callable[[Sequence[Record]], list[tuple[str, str, Record]]]:
+    """How many times ``base`` a row is, both in the newest run that has both; by their ratios within its repeats."""
+
+    def found(records: Sequence[Record]) -> list[tuple[str, str, Record]]:
+        for record in reversed([r for r in records if r.what == what and r.value]):
+            others = [r for r in records if r.what == base and r.run == record.run and r.value]
+            if others:
+                one, other = (_to_their_base(*pair) for pair in ((record, others[-1]), (others[-1], record)))
+                return [("", quantity(one / other, "times"), record)]
+        return []
+
+    return found
+
+
+def _to_their_base(record: Record, other: Record) -> float:
+    shared = record.fields.get("ratio_to") is not None and record.fields.get("ratio_to") == other.fields.get("ratio_to")
+    return record.fields["ratio"] if shared else record.value or 0.0
+
+
+DALI_READER = "loader/DALI readers.webdataset, random inside"
+HEADLINES = (
+    Headline("training, photographs from disk", best_of("train/total")),
+    Headline("the same to synthetic tensors on the device", ratio_of("train/total", "train/compute only")),
+    Headline("training to the original DINO recipe", ratio_of("peers/ours", "peers/original DINO recipe")),
+    Headline("training to lightly's recipe", ratio_of("peers/ours", "peers/lightly")),
+    Headline("loader alone, 2 x 224 + 8 x 96", value_of("loader/ours")),
+    Headline("loader to torchvision + PIL", ratio_of("loader/ours", "loader/torchvision + PIL DataLoader")),
+    Headline("loader to DALI's own webdataset reader", ratio_of("loader/ours", DALI_READER)),
+    Headline("loader to webdataset + torchvision", ratio_of("loader/ours", "loader/webdataset + torchvision")),
+    Headline("loader, 1 % of photographs broken to none", value_of("faults/1 % broken to clean")),
+    Headline("teacher's average: foreach to fused", value_of("kernels/ema/foreach over fused")),
+    Headline("loss, both passes: loops to fused", value_of("kernels/distillation/both/loops over fused")),
+    Headline(
+        "building shards to a bare Pillow loop, one worker",
+        value_of("shards/ratio/build without H, 1 worker to pillow loop, 1 process", each_data=True),
+    ),
+    Headline(
+        "the same, trimming and padding to squares",
+        value_of("shards/ratio/build, 1 worker to pillow loop to squares, 1 process", each_data=True),
+    ),
+    Headline("building 1,000,000 tiny products", value_of("shards/scale/1000000/build")),
+    Headline("opening them for training", value_of("shards/scale/1000000/open for training")),
+)
+
+
+def headlines(records: Sequence[Record], link: str) -> Table:
+    """The figures of README that these records hold; ``link`` is put before the names of their files."""
+    rows = []
+    for line in HEADLINES:
+        for data, figure, record in line.found(records):
+            label = f"{line.label}: {data}" if data else line.label
+            rows.append((_plain(label), _plain(figure), *_measured(record, link)))
+    return Table("", ("what", "figure", "machine", "commit", "measured"), tuple(rows))
+
+
+def by_kind(records: Sequence[Record], link: str) -> list[Table]:
+    """A table a kind: the newest record of each row on each machine; an empty one says which command fills it."""
+    latest = newest(records)
+    kinds = [*KINDS, *sorted({r.kind for r in latest} - KINDS.keys())]
+    header = ("what", "value", "repeats", "ratio", "machine", "commit", "measured")
+    return [
+        Table(
+            kind,
+            header,
+            tuple(_row(r, link) for r in latest if r.kind == kind),
+            f"no record yet; made by python -m {KINDS.get(kind, '')}",
+        )
+        for kind in kinds
+    ]
+
+
+def model_tables(job: Job) -> list[Table]:
+    """What the model of scaling says of a job: where communication shows, which stage is fastest, memory by stage."""
+    reach = ("fabric", "ZeRO", *(f"{n} GPUs" for n in SHOWN), f"communication takes {SHOWS:.0%} from")
+    rows = [
+        (
+            fabric.name,
+            "0" if stage == 0 else "1, 2",
+            *(f"{efficiency(job, stage, n, fabric):.0%}" for n in SHOWN),
+            f"{n} GPUs" if (n := first_that_shows(job, stage, fabric)) else "nowhere up to 512",
+        )
+        for fabric in FABRICS
+        for stage in (0, 2)
+    ]
+    memory = [(f"ZeRO {s}", *(f"{state_bytes(job, s, n) / 1e9:.2f} GB" for n in SHOWN)) for s in (0, 1, 2)]
+    fastest = [(fabric.name, *(str(fastest_stage(job, n, fabric)) for n in SHOWN)) for fabric in FABRICS]
+    header = tuple(f"{n} GPUs" for n in SHOWN)
+    return [
+        _texts(f"{job.name}, {job.batch} products a GPU: each GPU's rate beside one alone.", reach, rows),
+        _texts("Fastest stage.", ("fabric", *header), fastest),
+        _texts("Weights, gradients, optimizer and teacher, a GPU; activations come on top.", ("", *header), memory),
+    ]
+
+
+def _texts(title: str, header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Table:
+    return Table(title, header, tuple(tuple(map(_plain, row)) for row in rows))
+
+
+def markdown(table: Table) -> str:
+    if not table.rows:
+        return f"{table.absent}\n"
+    lines = [table.header, ("---",) * len(table.header)]
+    lines += [tuple(f"[{_md(text)}]({to})" if to else _md(text) for text, to in row) for row in table.rows]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+
+
+def html(table: Table) -> str:
+    if not table.rows:
+        return f'<p class="absent">{escape(table.absent)}</p>'
+    head = "".join(f"<th>{escape(name)}</th>" for name in table.header)
+    body = "".join(f"<tr>{''.join(f'<td>{escape(text)}</td>' for text, _ in row)}</tr>" for row in table.rows)
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def quantity(value: float, unit: str) -> str:
+    """1.33 times, 83.28 products/s"""
+    return f"{value:.2f} {unit}" if unit in RATIOS else f"{number(value)} {unit}"
+
+
+def number(value: float) -> str:
+    """Four digits, grouped where there are more: 0.8721, 83.28, 11,304."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def _row(record: Record, link: str) -> tuple[Cell, ...]:
+    if record.value is None:
+        shown = f"can not: {record.fields['can_not']}"
+    else:
+        low, high = spread(record)
+        shown = quantity(record.value, record.unit)
+        shown += f" ({number(low)} to {number(high)})" if low is not None and high is not None else ""
+    ratio = f"{record.fields['ratio']:.2f}" if record.fields.get("ratio") is not None else ""
+    repeats = str(record.fields.get("repeats", ""))
+    return _plain(_name(record)), _plain(shown), _plain(repeats), _plain(ratio), *_measured(record, link)
+
+
+def _name(record: Record) -> str:
+    """The row's name with what tells it from others of its name."""
+    about = [f"seed {record.fields['seed']}"] if "seed" in record.fields else []
+    about += [str(record.fields["launch"])] if "launch" in record.fields else []
+    about += [record.data] if record.data else []
+    return f"{record.name} · {', '.join(about)}" if about else record.name
+
+
+def _measured(record: Record, link: str) -> tuple[Cell, Cell, Cell]:
+    return _plain(record.machine), _plain(record.commit), (record.date[:10], link + record.file)
+
+
+def _plain(text: str) -> Cell:
+    return text, ""
+
+
+def _md(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")

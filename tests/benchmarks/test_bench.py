@@ -1,0 +1,122 @@
+"""``make bench``: commands that their benchmarks accept, a budget that is kept, nothing left running."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks.bench import Row, carry_out, in_time, main, plan
+
+WRITES = "import sys, json; open(sys.argv[1], 'w').write(json.dumps({'what': 'a/b', 'value': 1.0}) + '\\n'); "
+
+
+class Accepted(Exception):
+    """The benchmark's parser took its arguments."""
+
+
+@pytest.mark.parametrize("gpu", [False, True], ids=["cpu", "gpu"])
+def test_every_command_is_one_that_its_benchmark_accepts(gpu, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: int(gpu))
+    parse = argparse.ArgumentParser.parse_args
+
+    def accept(self, arguments=None, namespace=None):
+        raise Accepted(parse(self, arguments, namespace))
+
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", accept)
+    for row in plan(gpu):
+        module, *arguments = row.command(tmp_path, tmp_path / "out.jsonl", 60.0)[2:]
+        with pytest.raises(Accepted) as found:
+            importlib.import_module(module).main(arguments)
+        assert found.value.args[0].out == tmp_path / "out.jsonl", row.name
+
+
+@pytest.mark.parametrize("gpu", [False, True], ids=["cpu", "gpu"])
+def test_the_training_comes_first_and_the_least_times_fit(gpu):
+    rows = plan(gpu)
+    assert rows[0].name == "train"
+    assert len({row.name for row in rows}) == len(rows)
+    assert sum(row.least_s for row in rows[:4]) < 480
+
+
+def row(name: str, code: str, **about) -> Row:
+    return Row(name, about.pop("share", 1.0), about.pop("least_s", 0.1), ("-c", code, "{out}"))
+
+
+@pytest.fixture
+def as_scripts(monkeypatch):
+    """Rows whose "module" is a piece of Python."""
+    monkeypatch.setattr(Row, "command", lambda self, data, out, left_s: [sys.executable, *self.arguments[:2], str(out)])
+
+
+def test_a_row_over_its_time_is_stopped_and_keeps_what_it_wrote(tmp_path, as_scripts):
+    rows = [row("slow", WRITES + "import time; time.sleep(60)", share=0.15), row("next", WRITES)]
+    began = time.monotonic()
+    became = carry_out(rows, tmp_path, tmp_path, 20.0)
+    assert became == {"slow": "stopped: its time was over, 1 records", "next": "done, 1 records"}
+    assert time.monotonic() - began < 20
+
+
+def test_a_row_that_no_longer_fits_is_not_begun(tmp_path, as_scripts):
+    became = carry_out([row("late", WRITES, least_s=99.0)], tmp_path, tmp_path, 5.0)
+    assert became["late"].startswith("not begun: ")
+    assert not (tmp_path / "late.jsonl").exists()
+
+
+def test_stopped_with_all_its_children_even_those_that_ignore_it(tmp_path, monkeypatch):
+    monkeypatch.setattr("benchmarks.bench.CLOSING_S", 0.5)
+    child = "import os, signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(60)"
+    parent = f"import os, signal, subprocess, sys, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); \
+p = subprocess.Popen([sys.executable, '-c', {child!r}]); open(sys.argv[1], 'w').write(str(p.pid)); time.sleep(60)"
+    assert in_time([sys.executable, "-c", parent, str(tmp_path / "pid")], 2.0) is None
+    pid = int((tmp_path / "pid").read_text())
+    for _ in range(50):
+        if not running(pid):
+            break
+        time.sleep(0.1)
+    assert not running(pid)
+
+
+def running(pid: int) -> bool:
+    """A zombie that nobody has waited for runs no more."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_an_error_of_a_row_is_told_and_the_next_one_runs(tmp_path, as_scripts, monkeypatch, capsys):
+    rows = [row("broken", "raise SystemExit(3)"), row("good", WRITES)]
+    monkeypatch.setattr("benchmarks.bench.plan", lambda gpu: rows)
+    assert main(["--data", str(tmp_path), "--out", str(tmp_path / "out"), "--budget-s", "60"]) == 1
+    told = capsys.readouterr()
+    assert "exit code 3, 0 records" in told.out and "done, 1 records" in told.out
+    assert "broken ended with an error" in told.err
+
+
+def test_one_real_row_of_this_machine(drawn, tmp_path):
+    out = tmp_path / "out"
+    assert main(["--rows", "kernels", "--data", str(drawn), "--out", str(out), "--budget-s", "200"]) == 0
+    records = [json.loads(line) for line in (out / "kernels.jsonl").read_text().splitlines()]
+    assert {"kernels/copy", "kernels/ema/reference"} <= {record["what"] for record in records}
+
+
+def test_bad_usage_and_the_list(capsys):
+    assert main(["--rows", "nonsense"]) == 2
+    assert main(["--budget-s", "0"]) == 2
+    assert "allowed: " in capsys.readouterr().err
+    assert main(["--list"]) == 0
+    assert capsys.readouterr().out.startswith("train ")
+
+
+def test_make_bench_takes_its_budget():
+    text = (Path(__file__).parents[2] / "Makefile").read_text(encoding="utf-8")
+    assert "BUDGET_S ?= 480" in text and "--budget-s $(BUDGET_S)" in text

@@ -1,0 +1,80 @@
+"""The regression check: a loss beyond threshold and noise is found, in both directions of a unit; noise is not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from benchmarks.archive import Record
+from benchmarks.compare import FASTER, LOST, SAME, SLOWER, judged, main, noise_of
+from tests.benchmarks.rows import train, write
+
+HOW = {"threshold": 0.05, "noise": 0.03}
+
+
+def row(value: float | None, unit: str = "products/s", **about: Any) -> Record:
+    fields = {"what": "a/b", "value": value, "unit": unit, **about}
+    return Record(fields | ({} if value is not None else {"can_not": "no memory"}), "", 1)
+
+
+@pytest.mark.parametrize(
+    ("unit", "was", "now", "wanted"),
+    [
+        ("products/s", 100.0, 90.0, SLOWER),
+        ("products/s", 100.0, 94.5, SAME),  # beyond 5 %, within the 3 % + 3 % of noise
+        ("products/s", 100.0, 110.0, FASTER),
+        ("ms", 100.0, 110.0, SLOWER),
+        ("ms", 100.0, 90.0, FASTER),
+        ("times", 2.0, 1.8, SLOWER),
+        ("times", 2.0, 2.0, SAME),
+    ],
+)
+def test_direction_follows_the_unit(unit, was, now, wanted):
+    assert judged([row(was, unit)], [row(now, unit)], **HOW).verdict == wanted
+
+
+def test_a_noisy_row_needs_a_larger_loss():
+    noisy = {"quantiles": {"min": 80.0, "max": 120.0}, "repeats": 3}
+    calm = {"quantiles": {"min": 99.0, "max": 101.0}, "repeats": 3}
+    assert judged([row(100.0, **noisy)], [row(85.0, **calm)], **HOW).verdict == SAME
+    assert judged([row(100.0, **calm)], [row(85.0, **calm)], **HOW).verdict == SLOWER
+    assert judged([row(100.0, **noisy)], [row(70.0, **calm)], **HOW).verdict == SLOWER
+
+
+def test_noise_is_half_the_range_of_the_repeats():
+    assert noise_of([row(90.0), row(100.0), row(120.0)], 0.5) == pytest.approx(0.15)
+    assert noise_of([row(100.0, quantiles={"p10": 95.0, "p90": 115.0}, repeats=50)], 0.5) == pytest.approx(0.1)
+    assert noise_of([row(100.0, quantiles={"min": 100.0, "max": 100.0}, repeats=1)], 0.5) == 0.5
+
+
+def test_a_row_that_can_not_run_any_more_is_a_regression():
+    assert judged([row(1.0)], [row(None)], **HOW).verdict == LOST
+    assert judged([row(None)], [row(None)], **HOW).verdict == SAME
+
+
+@given(st.floats(0.01, 1e5), st.floats(0.01, 1e5), st.sampled_from(["ms", "products/s"]))
+def test_what_is_slower_one_way_is_never_slower_the_other(was, now, unit):
+    there = judged([row(was, unit)], [row(now, unit)], **HOW)
+    back = judged([row(now, unit)], [row(was, unit)], **HOW)
+    assert not there.verdict == back.verdict == SLOWER
+    assert judged([row(was, unit)], [row(was, unit)], **HOW).verdict == SAME
+
+
+def test_exit_codes_and_what_is_said(tmp_path, capsys):
+    def file(name: str, *rows: dict[str, Any]) -> str:
+        return str(write(tmp_path, list(rows), f"{name}.jsonl") / f"{name}.jsonl")
+
+    a = file("a", train("total", 100.0), train("headroom", 50.0))
+    assert main([a, file("same", train("total", 99.0), train("headroom", 51.0))]) == 0
+    assert main([a, file("slow", train("total", 80.0))]) == 1
+    told = capsys.readouterr()
+    assert "1 of 2 rows are slower" in told.err and "missing     train/headroom" in told.out
+    assert main([a, file("slow2", train("total", 94.0)), "--noise", "0"]) == 1
+    assert main([a, file("elsewhere", train("total", 100.0) | {"cpu": "Another"})]) == 3
+    assert main([a, file("elsewhere", train("total", 100.0) | {"cpu": "Another"}), "--any-machine"]) == 0
+    assert main([a, str(tmp_path / "absent.jsonl")]) == 3
+    assert main([a, a, "--threshold", "5"]) == 2
+    assert main([a, file("unit", train("total", 100.0) | {"unit": "lux"})]) == 3

@@ -1,0 +1,139 @@
+"""The model of scaling against hand-made sums and against what real steps send; the measurement's records."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from benchmarks.charts.scaling import job_of
+from benchmarks.scaling import main
+from benchmarks.scaling_model import (
+    CENTER,
+    FABRICS,
+    GPUS,
+    Fabric,
+    Job,
+    at_global_batch,
+    communication_ms,
+    efficiency,
+    fastest_stage,
+    first_that_shows,
+    payload_bytes,
+    share_of_links,
+    state_bytes,
+    step_ms,
+)
+from benchmarks.traffic import Traffic
+from tests.benchmarks.rows import gpu_rows, write
+from tests.conftest import TINY
+
+SLOW = Fabric("slow", node_gb_per_s=10.0, network_gb_per_s=1.0, gpus_a_node=4, reached=0.5, latency_us=100.0)
+TOY = Job("toy", batch=8, compute_ms=50.0, parameters=1_000_000, prototypes=1000, memory_gb_per_s=100.0)
+jobs = st.builds(
+    Job, name=st.just("x"), batch=st.integers(1, 512), compute_ms=st.floats(50, 500), parameters=st.integers(1, 10**8)
+)
+
+
+def test_a_step_by_hand():
+    # 2 MB on the wire at 5 GB/s: inside a node of four, 2 (N-1)/N = 1.5 for gradients, 0.75 for each gather.
+    assert communication_ms(TOY, 2, 4, SLOW) == pytest.approx(
+        {"gradients": 0.2 + 1.5 * 2e6 / 5e6, "teacher": 0.2 + 0.75 * 2e6 / 5e6, "parameters": 0.2 + 0.75 * 2e6 / 5e6}
+    )
+    saved = 44 * 1e6 * 0.75 / 100e6  # three quarters of 44 bytes a parameter at 100 GB/s
+    assert step_ms(TOY, 2, 4, SLOW) == pytest.approx(50 - saved + 0.8 + 0.4 + 0.4 + 2 * 0.1 + 0.0 - 0.2 + 0.0, rel=1e-9)
+
+
+def test_between_nodes_their_links_share_the_load():
+    # 8 GPUs are two nodes: 4 x 1 GB/s leave a node, half of it reached: 2 GB/s.
+    wanted = 0.3 + 2 * 7 / 8 * 2e6 / 2e6
+    assert communication_ms(TOY, 0, 8, SLOW)["gradients"] == pytest.approx(wanted)
+
+
+def test_state_by_hand():
+    # Weights 2, gradients 2, masters and moments 12, teacher 2 + 4 bytes a parameter; over ten ranks what is sharded.
+    assert [state_bytes(TOY, stage, 1) for stage in (0, 1, 2)] == [22e6] * 3
+    assert [state_bytes(TOY, stage, 10) for stage in (0, 1, 2)] == pytest.approx([18.4e6, 7.6e6, 5.8e6])
+
+
+@given(jobs, st.sampled_from([0, 1, 2]), st.sampled_from(FABRICS))
+def test_one_gpu_waits_for_nobody_and_more_wait_no_less(job, stage, fabric):
+    waits = [sum(communication_ms(job, stage, n, fabric).values()) for n in GPUS]
+    assert waits[0] == 0 and waits == sorted(waits)
+    assert efficiency(job, stage, 1, fabric) == 1
+    assert all(0 <= share_of_links(job, stage, n, fabric) < 1 for n in GPUS)
+    memory = [state_bytes(job, stage, n) for n in GPUS]
+    assert memory == sorted(memory, reverse=True)
+
+
+@given(jobs, st.sampled_from(GPUS), st.sampled_from(FABRICS))
+def test_the_fastest_stage_is_no_slower_than_any_that_fits(job, ranks, fabric):
+    best = fastest_stage(job, ranks, fabric)
+    assert best is not None
+    assert all(step_ms(job, best, ranks, fabric) <= step_ms(job, s, ranks, fabric) + 1e-6 for s in (0, 1, 2))
+    assert fastest_stage(job, ranks, fabric, memory_gb=0) is None
+    tight = state_bytes(job, 2, ranks) / 1e9
+    assert ranks == 1 or fastest_stage(job, ranks, fabric, memory_gb=tight) == 2
+
+
+def test_where_communication_shows():
+    assert first_that_shows(TOY, 0, Fabric("none", math.inf, math.inf, latency_us=0.0)) is None
+    assert first_that_shows(TOY, 0, Fabric("hardly any", 0.01, 0.01)) == 2
+
+
+def test_a_fixed_global_batch_divides_the_compute():
+    part = at_global_batch(TOY, 64, 16)
+    assert (part.batch, part.compute_ms) == (4, 25.0)
+
+
+def test_the_step_is_a_record_where_a_gpu_has_one(tmp_path):
+    from benchmarks.archive import read
+
+    assert job_of([]).assumed and "assumed" in job_of([]).name
+    job = job_of(read(write(tmp_path, gpu_rows())))
+    assert (job.assumed, job.batch, job.compute_ms) == (False, 256, 120.0)
+    assert "Made-up GPU" in job.name
+
+
+def test_only_collectives_are_counted():
+    with Traffic() as traffic:
+        torch.ones(10) + 1
+    assert not traffic.bytes and not traffic.calls
+
+
+@pytest.mark.parametrize(
+    ("stage", "ranks", "precision"), [(0, [1, 2], "fp32"), (0, [2], "bf16"), (1, [2], "bf16"), (2, [2], "fp32")]
+)
+def test_what_real_steps_send_is_what_the_model_says(drawn, tmp_path, stage, ranks, precision):
+    out = tmp_path / "records.jsonl"
+    asked = ["--ranks", *map(str, ranks), "--stages", str(stage), "--precision", precision, "--data", str(drawn)]
+    assert main([*asked, "--out", str(out), "--batch", "4", "--steps", "2", "--repeats", "1", "--", *TINY]) == 0
+    records = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [r["settings"]["ranks"] for r in records] == ranks
+    if ranks[0] == 1:
+        assert not records[0]["bytes"]
+        assert records[1]["efficiency"] == pytest.approx(records[1]["value"] / records[0]["value"] / 2)
+    sent = records[-1]
+    job = Job("real", 4, 1.0, sent["parameters"], sent["prototypes"], sent["element_bytes"])
+    assert job.element_bytes == {"fp32": 4, "bf16": 2}[precision]
+    for collective in ("all-reduce", "all-gather"):
+        wanted = sum(size for (kind, _), size in payload_bytes(job, stage).items() if kind == collective)
+        # Norms and flags; groups padded to a multiple of the ranks.
+        assert wanted <= sent["bytes"][collective] <= wanted + 128
+    assert set(sent["bytes"]) <= {"all-reduce", "all-gather"}
+    assert ("all-reduce", CENTER) in payload_bytes(job, stage)
+
+
+def test_bad_usage(tmp_path, capsys):
+    assert main(["--out", str(tmp_path / "x"), "--ranks", "0"]) == 2
+    assert "count from 1" in capsys.readouterr().err
+
+
+def test_a_rank_that_fails_is_told(drawn, tmp_path, capsys):
+    asked = ["--out", str(tmp_path / "x"), "--ranks", "1", "--stages", "0", "--data", str(tmp_path)]
+    assert main(asked) == 1
+    assert "1 ranks at ZeRO 0 ended with" in capsys.readouterr().err
