@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
-import os
 import sys
 import time
 
@@ -13,6 +12,7 @@ import pytest
 import torch
 
 from benchmarks.bench import Row, carry_out, in_time, main, plan
+from tests.conftest import ROOT
 
 WRITES = "import sys, json; open(sys.argv[1], 'w').write(json.dumps({'what': 'a/b', 'value': 1.0}) + '\\n'); "
 
@@ -118,6 +118,5 @@ def test_bad_usage_and_the_list(capsys):
 
 
 def test_make_bench_takes_its_budget():
-    makefile = os.path.join(os.path.dirname(__file__), "..", "..", "Makefile")
-    text = open(makefile, encoding="utf-8").read()
+    text = (ROOT / "Makefile").read_text(encoding="utf-8")
     assert "BUDGET_S ?= 480" in text and "--budget-s $(BUDGET_S)" in text
