@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import sys
 from collections.abc import Sequence
@@ -69,34 +70,28 @@ def changed(job: StepJob, lever: str) -> StepJob:
     return replace(job, setting=replace(job.setting, **LEVERS[lever]))
 
 
-USUAL = ("auto", False)
-"""Values of levers that go without saying."""
+def title(job: StepJob, base: StepJob) -> str:
+    """ "base", or what differs from it: "compile off", "model vit_base, batch 64"."""
+    given = asdict(job.setting).items()
+    differing = [f"{name.replace('_', ' ')} {value}" for name, value in given if value != getattr(base.setting, name)]
+    collected = [] if job.collected_by_hand == base.collected_by_hand else ["garbage collected by Python"]
+    return ", ".join([*differing, *collected]) or "base"
 
 
-def title(job: StepJob) -> str:
-    """vit_small, batch 256, ZeRO 2, bf16; then what differs from how training runs by default."""
-    setting = job.setting
-    named = [setting.model, f"batch {setting.batch}", f"ZeRO {setting.stage}", setting.precision]
-    shown = ("compile", "backend", *list(LEVERS)[2:])
-    levers = [f"{name.replace('_', ' ')} {value}" for name in shown if (value := getattr(setting, name)) not in USUAL]
-    collected = [] if job.collected_by_hand else ["garbage collected by Python"]
-    return ", ".join([*named, *levers, *collected])
-
-
-def measure(job: StepJob) -> Record:
+def measure(job: StepJob, name: str) -> Record:
     found = in_a_process("benchmarks.training.no_loader", [job.text()], TIMEOUT_S + job.seconds)
     rate = f"{found['products_per_s']:,.1f} products/s" if "can_not" not in found else f"can not: {found['can_not']}"
-    print(f"{title(job):70} {rate}", flush=True)
+    print(f"{name:44} {rate}", flush=True)
     return found
 
 
 def records(todo: Sequence[StepJob], found: Sequence[Sequence[Record]]) -> list[Record]:
     """A record a row that was measured so far, or can not be."""
     bases = {job.setting.model: repeats for job, repeats in reversed(list(zip(todo, found)))}
-    names = {job.setting.model: title(job) for job in reversed(todo)}
+    names = {job.setting.model: title(job, todo[0]) for job in reversed(todo)}
     made = []
     for job, repeats in zip(todo, found):
-        shared = {"what": f"step/{title(job)}", "unit": "products/s", "settings": asdict(job.setting)}
+        shared = {"what": f"step/{title(job, todo[0])}", "unit": "products/s", "settings": asdict(job.setting)}
         shared |= {"garbage_collected_by_hand": job.collected_by_hand}
         good = [repeat for repeat in repeats if "can_not" not in repeat]
         model = job.setting.model
@@ -154,14 +149,21 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def run(options: argparse.Namespace) -> None:
-    todo, about = jobs(options), provenance()
+    todo, about = jobs(options), provenance() | {"threads": torch.get_num_threads()}
 
     def write(found: list[list[Record]]) -> None:
         made = records(todo, found)
         options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text("".join(json.dumps(record | about) + "\n" for record in made), encoding="utf-8")
+        load = {"host_load": os.getloadavg()[0]}
+        options.out.write_text("".join(json.dumps(r | load | about) + "\n" for r in made), encoding="utf-8")
 
-    found = rounds(todo, measure, repeats=options.repeats, budget_s=options.budget_s, after=write)
+    found = rounds(
+        todo,
+        lambda job: measure(job, title(job, todo[0])),
+        repeats=options.repeats,
+        budget_s=options.budget_s,
+        after=write,
+    )
     print()
     for record in records(todo, found):
         _tell(record)
@@ -170,11 +172,11 @@ def run(options: argparse.Namespace) -> None:
 def _tell(record: Record) -> None:
     name = record["what"].removeprefix("step/")
     if record["value"] is None:
-        print(f"{name:70} can not: {record['can_not']}", flush=True)
+        print(f"{name:44} can not: {record['can_not']}", flush=True)
         return
     largest = sorted(record["phase_shares"].items(), key=lambda phase: -phase[1])[:4]
     print(
-        f"{name:70} {record['value']:8,.1f} products/s  step p50 {record['step_ms']['p50']:7.1f} ms  MFU "
+        f"{name:44} {record['value']:8,.1f} products/s  step p50 {record['step_ms']['p50']:7.1f} ms  MFU "
         f"{record['mfu']:5.1%}  {record.get('ratio', 1):4.2f} x  "
         + ", ".join(f"{phase} {share:.0%}" for phase, share in largest),
         flush=True,
