@@ -59,14 +59,16 @@ def fractional_sampling(file: bytes) -> bytes:
 WAYS: tuple[Callable[[bytes], bytes], ...] = (cut_short, emptied, scrambled_header, fractional_sampling)
 
 
-def break_photographs(folder: Path, share: float, seed: int = 0) -> dict[int, str]:
-    """Break ``share`` of a data set's photographs in place; row in images.parquet -> how."""
+def break_photographs(
+    folder: Path, share: float, seed: int = 0, ways: Sequence[Callable[[bytes], bytes]] = WAYS
+) -> dict[int, str]:
+    """Break ``share`` of a data set's photographs in place, by ``ways`` in turn; row in images.parquet -> how."""
     rows = pq.read_table(folder / "images.parquet")
     dataset = json.loads((folder / "dataset.json").read_text())
     chosen = np.random.default_rng(seed).permutation(len(rows))[: round(share * len(rows))].tolist()
     crc32, broken = rows["crc32"].to_pylist(), {}
     for number, image in enumerate(chosen):
-        way = WAYS[number % len(WAYS)]
+        way = ways[number % len(ways)]
         shard, offset, size = (rows[name][image].as_py() for name in ("shard", "offset", "size"))
         with open(folder / dataset["shards"][shard]["name"], "r+b") as tar:
             tar.seek(offset)
@@ -85,7 +87,7 @@ def break_photographs(folder: Path, share: float, seed: int = 0) -> dict[int, st
 
 def measure(options: argparse.Namespace, scratch: Path) -> list[dict[str, Any]]:
     copy = Path(shutil.copytree(options.data, scratch / "broken"))
-    broken = break_photographs(copy, SHARE)
+    broken = break_photographs(copy, SHARE, ways=[way for way in WAYS if way.__name__ in options.ways])
     config = LoaderConfig(recipes="none", max_skipped_share=1.0)
     common: dict[str, Any] = {"global_batch": options.batch, "config": config, "device": options.device}
     listed = scratch / "skipped.jsonl"
@@ -131,6 +133,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--batch", type=int, default=8, help="products (default %(default)s)")
     parser.add_argument("--steps", type=int, default=1000, help="of each of the two (default %(default)s)")
     parser.add_argument("--block", type=int, default=25, help="steps in a turn (default %(default)s)")
+    names = [way.__name__ for way in WAYS]
+    parser.add_argument("--ways", nargs="+", choices=names, default=names, help="how photographs are broken (all)")
     parser.add_argument("--device", default="cpu")
     return exit_with(lambda: _run(parser.parse_args(arguments)))
 

@@ -62,7 +62,7 @@ class Source:
         positions = sampler.rank_positions(within)
         if self._pace:
             time.sleep(max(0.0, self._began + step * self._batch / self._pace - time.perf_counter()))
-        images, jpegs = pairs.read(epoch, positions)
+        images, jpegs, _ = pairs.read(epoch, positions)
         return crop_inputs(VIEWS, planner.crops(epoch, positions, images), jpegs, bends=True, erases=True)
 
 

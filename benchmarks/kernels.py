@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -22,10 +24,11 @@ from typing import Any
 import torch
 
 from benchmarks.contenders import Task, centering_task, distillation_task, ema_task, sinkhorn_task
-from benchmarks.stopwatch import clocked
+from benchmarks.stopwatch import Timing, clocked, together
 from skill_fast.errors import BadData, BadUsage, exit_with
 from skill_fast.telemetry.provenance import provenance
 
+TURNS = 5
 VIT_S, VIT_B = 22_000_000 + 23_000_000, 86_000_000 + 24_000_000
 """Parameters of backbone and head (2048-2048-256, K = 65,536)."""
 
@@ -84,27 +87,31 @@ def gate(task: Task) -> None:
 
 
 def measure(task: Task, rate: float, device: torch.device, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """A record a contender, and one a ratio to the fused kernel, or to the definition where there is none."""
-    medians = {}
-    for name, way in task.ways.items():
-        timing = clocked(way, device, repeats=options.repeats, warm_up=options.warm_up)
-        medians[name] = timing.median_ms
-        held = task.held_bytes
+    """A record a contender, and one a ratio to the fused kernel, or to the definition where there is none.
+
+    Contenders take turns, so that a slow moment of the machine hits all alike; a ratio is the median of the turns'.
+    """
+    turns: dict[str, list[Timing]] = {name: [] for name in task.ways}
+    for turn in range(TURNS):
+        for name, way in task.ways.items():
+            warm_up = 1 if turn else options.warm_up
+            turns[name].append(clocked(way, device, repeats=-(-options.repeats // TURNS), warm_up=warm_up))
+    shared: dict[str, Any] = {"shapes": task.shapes, "dtype": task.dtype}
+    for name, timings in turns.items():
+        timing = together(timings)
         yield timing.record(
             f"kernels/{task.name}/{name}",
             least_bytes=task.least_bytes,
             copy_share=task.least_bytes / timing.median_ms / rate,
             memory_ratio=None if timing.extra_bytes is None else _memory_ratio(task, timing.extra_bytes),
-            held_bytes=held,
-            shapes=task.shapes,
-            dtype=task.dtype,
+            held_bytes=task.held_bytes,
+            **shared,
         )
-    base = "fused" if "fused" in medians else "reference"
-    for name, median_ms in medians.items():
-        if name != base:
-            value = median_ms / medians[base]
-            what = f"kernels/{task.name}/{name} over {base}"
-            yield {"what": what, "value": value, "unit": "ratio", "shapes": task.shapes, "dtype": task.dtype}
+    base = "fused" if "fused" in turns else "reference"
+    for name in [name for name in turns if name != base]:
+        ratios = sorted(mine.median_ms / its.median_ms for mine, its in zip(turns[name], turns[base]))
+        about = {"what": f"kernels/{task.name}/{name} over {base}", "value": statistics.median(ratios)}
+        yield about | {"unit": "ratio", "ratios": [ratios[0], ratios[-1]], "repeats": TURNS} | shared
 
 
 def _memory_ratio(task: Task, extra_bytes: int) -> float:
@@ -154,12 +161,12 @@ def run(options: argparse.Namespace) -> None:
     device, start = torch.device("cuda" if torch.cuda.is_available() else "cpu"), time.perf_counter()
     if options.sweep and device.type != "cuda":
         raise BadUsage("--sweep without a GPU", allowed="on a GPU: it times Triton's launches", change="leave it out")
-    about = provenance()
+    about = provenance() | {"threads": torch.get_num_threads()}
     options.out.parent.mkdir(parents=True, exist_ok=True)
     with options.out.open("w", encoding="utf-8") as out:
 
         def write(record: dict[str, Any]) -> None:
-            out.write(json.dumps(record | about) + "\n")
+            out.write(json.dumps(record | {"host_load": os.getloadavg()[0]} | about) + "\n")
             out.flush()
             share = f"  {record['copy_share']:.0%} of copy" if "copy_share" in record else ""
             print(f"{record['what']:<44}{record['value']:>10.3f} {record['unit']}{share}  {record.get('launch', '')}")

@@ -33,7 +33,7 @@ def steps_of(run: Run, steps: int) -> dict[str, Any]:
     batches, times_ms = iter(run.loader), []
 
     def step() -> None:
-        run._one_step(batches, run.course[run.step], Clock())
+        run.one_step(batches, run.course[run.step], Clock())
         run.step += 1
 
     for _ in range(WARM_UP):

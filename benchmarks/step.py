@@ -1,121 +1,190 @@
-"""The training step without a loader: by phase, with and without each lever, on synthetic crops.
+"""The training step without a loader: its phases, MFU and memory, and what each lever is worth.
 
-    python -m benchmarks.step --out records.jsonl                       # on a GPU: ViT-S/16 and ViT-B/16, all levers
-    python -m benchmarks.step --rows base packed --batch 256 --seconds 10
+    python -m benchmarks.step --out records.jsonl
+    python -m benchmarks.step --out records.jsonl --levers compile backend --repeats 5
 
-Each row is a process of its own: SkiLL's networks, loss, DeepSpeed's step, teacher and center as ``train.py`` builds
-them. Two figures a row: whole steps queued one after another (``value``, what training pays), and steps cut into
-phases by events (``phases_ms``, which adds waits). A gate first: the first loss is that of the plain row, and later
-ones fall.
+The step is ``engine/loop.py``'s own, on random crops that lie on the device; a process a row, rows in rounds, each
+behind a gate (finite losses, steps applied, student and teacher moved). The base first, then one lever changed at a
+time, all of them off, ZeRO stages, batches, and on a GPU ViT-B/16. Ratios are of products/s to the base of the same
+model, within a round. Records are written as they come; no row begins after ``--budget-s``.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import subprocess
+import os
+import statistics
 import sys
-import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from benchmarks.step_row import Row, one
-from shards.errors import exit_with
+from benchmarks.processes import Record, in_a_process, rounds
+from benchmarks.training import MODELS, Setting
+from benchmarks.training.no_loader import StepJob
+from skill_fast.errors import exit_with
 from skill_fast.telemetry.provenance import provenance
 
+ON_A_GPU = Setting()
+ON_A_CPU = Setting(model="small_crops", batch=8, precision="fp32")
 LEVERS: dict[str, dict[str, Any]] = {
-    "base": {},
-    "no compile": {"compile": "off"},
-    "reference kernels": {"kernels": "reference"},
+    "compile": {"compile": "off"},
+    "backend": {"backend": "reference"},
     "packed": {"packed": True},
-    "gradient checkpointing": {"gradient_checkpointing": True},
-    "drop path by subset": {"drop_path_by_subset": True},
+    "gradient_checkpointing": {"gradient_checkpointing": True},
+    "drop_path_by_subset": {"drop_path_by_subset": True},
 }
-LOSS_AS_BASE = {"base", "no compile", "reference kernels", "packed", "gradient checkpointing"}
+"""What differs from the base, by name. On a GPU compiled blocks and Triton are in the base; on a CPU neither is."""
+COLLECTION, ALL_OFF = "garbage_collection", "all_off"
+ONLY_ON_A_GPU = ("compile", "backend", ALL_OFF)
+STAGES, BATCHES = (0, 1, 2), {True: (64, 128, 256, 512), False: (4, 16)}
+TIMEOUT_S = 420
 
 
-def rows(options: argparse.Namespace, on_gpu: bool) -> list[Row]:
-    """Most important first: levers at the first batch, then batches, ZeRO stages, the larger model."""
-    preset = options.preset or ("skill_vit_small" if on_gpu else "demo")
-    precision = "bf16" if on_gpu else "fp32"
-    first = Row("base", preset, options.batch[0], 1 if on_gpu else 0, precision)
-    found = [replace(first, name=name, speed=speed) for name, speed in LEVERS.items()]
-    if not on_gpu:  # inductor's C++ takes minutes, and plain torch is what runs there anyway
-        found = [row for row in found if row.name not in ("no compile", "reference kernels")]
-    found += [replace(first, name=f"ZeRO {stage}", stage=stage) for stage in (0, 1, 2) if stage != first.stage]
-    found += [replace(first, name=f"batch {batch}", batch=batch) for batch in options.batch[1:]]
-    if on_gpu and not options.preset:
-        found.append(replace(first, name="ViT-B/16", preset="skill_vit_base", batch=min(options.batch[0], 128)))
-    return [row for row in found if options.rows is None or row.name in options.rows]
+def jobs(options: argparse.Namespace) -> list[StepJob]:
+    """In the order of what they are expected to tell; none twice."""
+    gpu = options.device == "cuda"
+    given = {name: value for name in vars(ON_A_GPU) if (value := getattr(options, name, None)) is not None}
+    base = replace(ON_A_GPU if gpu else ON_A_CPU, **given)
+    todo = [StepJob(base, options.seconds)]
+    todo += [changed(todo[0], lever) for lever in options.levers]
+    if not options.only_levers:
+        models = [base] + ([replace(base, model="vit_base")] if gpu and options.model is None else [])
+        for model in models:
+            todo += [StepJob(replace(model, stage=stage), options.seconds) for stage in (base.stage, *STAGES)]
+            todo += [StepJob(replace(model, batch=batch), options.seconds) for batch in BATCHES[gpu]]
+    return list(dict.fromkeys(todo))
 
 
-def measure(row: Row, seconds: float) -> dict[str, Any]:
-    """A row in a process of its own."""
-    command = [sys.executable, "-m", "benchmarks.step", "--one", json.dumps(vars(row)), "--seconds", str(seconds)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        said = [line for line in done.stderr.splitlines() if line.strip()]
-        return {"can_not": said[-1] if said else f"exit code {done.returncode}"}
-    return json.loads(done.stdout.splitlines()[-1])
+def changed(job: StepJob, lever: str) -> StepJob:
+    """``job`` with one lever changed, or all that training uses by default taken away."""
+    if lever == COLLECTION:
+        return replace(job, collected_by_hand=False)
+    if lever == ALL_OFF:
+        setting = replace(job.setting, compile="off", backend="reference")
+        return replace(job, setting=setting, collected_by_hand=False)
+    return replace(job, setting=replace(job.setting, **LEVERS[lever]))
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(allow_abbrev=False, prog="benchmarks.step", description=__doc__.splitlines()[0])
-    on_gpu = torch.cuda.is_available()
-    parser.add_argument("--out", type=Path)
-    parser.add_argument("--rows", nargs="+", help=f"of {', '.join(LEVERS)}, ZeRO N, batch N, ViT-B/16 (default: all)")
-    parser.add_argument("--preset", help="default: skill_vit_small on a GPU, demo on a CPU")
-    parser.add_argument("--batch", type=int, nargs="+", default=[256, 64, 128, 512] if on_gpu else [32, 64])
-    parser.add_argument("--seconds", type=float, default=5.0, help="of each row, at least")
-    parser.add_argument("--budget-s", type=float, default=480.0, help="no further row starts after it")
-    parser.add_argument("--one", help=argparse.SUPPRESS)
-    options = parser.parse_args(arguments)
-    if options.one:
-        return exit_with(lambda: print(json.dumps(one(Row(**json.loads(options.one)), options.seconds))))
-    return exit_with(lambda: _run(options, on_gpu))
+def title(job: StepJob, base: StepJob) -> str:
+    """ "base", or what differs from it: "compile off", "model vit_base, batch 64"."""
+    given = asdict(job.setting).items()
+    differing = [f"{name.replace('_', ' ')} {value}" for name, value in given if value != getattr(base.setting, name)]
+    collected = [] if job.collected_by_hand == base.collected_by_hand else ["garbage collected by Python"]
+    return ", ".join([*differing, *collected]) or "base"
 
 
-def _run(options: argparse.Namespace, on_gpu: bool) -> None:
-    shared, start, base = provenance(), time.perf_counter(), None
-    lines = []
-    for row in rows(options, on_gpu):
-        if time.perf_counter() - start > options.budget_s:
-            print(f"{row.name}: left out, the budget of {options.budget_s:g} s is used up")
-            continue
-        found = measure(row, options.seconds)
-        if base is None and row.name == "base":
-            base = found
-        found = _gated(row, found, base)
-        record = {"what": f"step/{row.name}", "value": found.pop("step_ms", None), "unit": "ms", **found}
-        lines.append(json.dumps(record | {"settings": vars(row)} | shared) + "\n")
-        _tell(row, record, base)
-        if options.out:  # as they come: a run that is stopped has written what it has
-            options.out.parent.mkdir(parents=True, exist_ok=True)
-            options.out.write_text("".join(lines), encoding="utf-8")
-
-
-def _gated(row: Row, found: dict[str, Any], base: dict[str, Any] | None) -> dict[str, Any]:
-    """A lever that must not change the result begins with the base's loss; else it does not count."""
-    if base is None or "can_not" in found or "can_not" in base or row.name not in LOSS_AS_BASE:
-        return found
-    tolerance = 1e-4 if row.precision == "fp32" else 2e-2
-    if abs(found["first_loss"] - base["first_loss"]) > tolerance * abs(base["first_loss"]):
-        return {"can_not": f"the gate: first loss {found['first_loss']:.5f}, the base's {base['first_loss']:.5f}"}
+def measure(job: StepJob, name: str) -> Record:
+    found = in_a_process("benchmarks.training.no_loader", [job.text()], TIMEOUT_S + job.seconds)
+    rate = f"{found['products_per_s']:,.1f} products/s" if "can_not" not in found else f"can not: {found['can_not']}"
+    print(f"{name:44} {rate}", flush=True)
     return found
 
 
-def _tell(row: Row, record: dict[str, Any], base: dict[str, Any] | None) -> None:
+def records(todo: Sequence[StepJob], found: Sequence[Sequence[Record]]) -> list[Record]:
+    """A record a row that was measured so far, or can not be."""
+    bases = {job.setting.model: repeats for job, repeats in reversed(list(zip(todo, found)))}
+    names = {job.setting.model: title(job, todo[0]) for job in reversed(todo)}
+    made = []
+    for job, repeats in zip(todo, found):
+        shared = {"what": f"step/{title(job, todo[0])}", "unit": "products/s", "settings": asdict(job.setting)}
+        shared |= {"garbage_collected_by_hand": job.collected_by_hand}
+        good = [repeat for repeat in repeats if "can_not" not in repeat]
+        model = job.setting.model
+        if good:
+            made.append(shared | figures(good) | ratio(good, bases[model], f"step/{names[model]}"))
+        elif repeats:
+            made.append(shared | {"value": None, "can_not": repeats[-1]["can_not"]})
+    return made
+
+
+def figures(repeats: Sequence[Record]) -> Record:
+    """The median repeat's fields, its phases' shares of a step, and what follows from products/s."""
+    ordered = sorted(repeats, key=lambda repeat: repeat["products_per_s"])
+    middle = ordered[(len(ordered) - 1) // 2]
+    rate = middle["products_per_s"]
+    tflops = rate * sum(middle["flops_a_product"].values()) / 1e12
+    spent = sum(middle["phases_ms"].values())
+    return {
+        "value": rate,
+        "quantiles": {"min": ordered[0]["products_per_s"], "max": ordered[-1]["products_per_s"]},
+        "repeats": len(ordered),
+        "tflops": tflops,
+        "mfu": tflops / middle["peak_tflops"],
+        "of_matmul": tflops / middle["matmul_tflops"],
+        "tokens_per_s": rate * sum(middle["tokens_a_product"].values()),
+        "phase_shares": {name: spent_ms / spent for name, spent_ms in middle["phases_ms"].items()},
+        **{name: value for name, value in middle.items() if name != "products_per_s"},
+    }
+
+
+def ratio(repeats: Sequence[Record], base: Sequence[Record], name: str) -> Record:
+    """Products/s over the base's of the same round: median, least and most."""
+    if not base or "can_not" in base[0]:
+        return {}
+    ratios = sorted(mine["products_per_s"] / theirs["products_per_s"] for mine, theirs in zip(repeats, base))
+    return {"ratio_to": name, "ratio": statistics.median(ratios), "ratios": [ratios[0], ratios[-1]]}
+
+
+def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(allow_abbrev=False, prog="benchmarks.step", description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, required=True, help="file for the records, one JSON object a line")
+    gpu = torch.cuda.is_available()
+    names = [*LEVERS, COLLECTION, ALL_OFF]
+    usual = [name for name in names if gpu or name not in ONLY_ON_A_GPU]
+    parser.set_defaults(device="cuda" if gpu else "cpu")
+    parser.add_argument("--model", choices=list(MODELS), help="default: vit_small and vit_base; small_crops on a CPU")
+    parser.add_argument("--batch", type=int, help="products of the base (default: 256 on a GPU, 8 on a CPU)")
+    parser.add_argument("--precision", choices=["bf16", "fp16", "fp32"], help="default: bf16 on a GPU, fp32 on a CPU")
+    parser.add_argument("--levers", nargs="*", choices=names, default=usual, help="default: all that do something here")
+    parser.add_argument("--only-levers", action="store_true", help="no rows of other stages, batches and models")
+    parser.add_argument("--seconds", type=float, default=6.0 if gpu else 2.0, help="of each row, at least")
+    parser.add_argument("--repeats", type=int, default=2, help="rounds over all rows (default %(default)s)")
+    parser.add_argument("--budget-s", type=float, default=240.0, help="no row begins after it (default %(default)s)")
+    return parser.parse_args(arguments)
+
+
+def run(options: argparse.Namespace) -> None:
+    todo, about = jobs(options), provenance() | {"threads": torch.get_num_threads()}
+
+    def write(found: list[list[Record]]) -> None:
+        made = records(todo, found)
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        load = {"host_load": os.getloadavg()[0]}
+        options.out.write_text("".join(json.dumps(r | load | about) + "\n" for r in made), encoding="utf-8")
+
+    found = rounds(
+        todo,
+        lambda job: measure(job, title(job, todo[0])),
+        repeats=options.repeats,
+        budget_s=options.budget_s,
+        after=write,
+    )
+    print()
+    for record in records(todo, found):
+        _tell(record)
+
+
+def _tell(record: Record) -> None:
+    name = record["what"].removeprefix("step/")
     if record["value"] is None:
-        print(f"{row.name:26} can not: {record['can_not']}", flush=True)
+        print(f"{name:44} can not: {record['can_not']}", flush=True)
         return
-    phases = "  ".join(f"{name} {ms:.1f}" for name, ms in record["phases_ms"].items())
-    mfu = f"MFU {record['mfu']:.1%}  " if record["mfu"] else ""
-    print(f"{row.name:26} {record['value']:8.2f} ms a step  {record['products_per_s']:9,.1f} products/s  {mfu}")
-    print(f"{'':28}{phases}", flush=True)
+    largest = sorted(record["phase_shares"].items(), key=lambda phase: -phase[1])[:4]
+    print(
+        f"{name:44} {record['value']:8,.1f} products/s  step p50 {record['step_ms']['p50']:7.1f} ms  MFU "
+        f"{record['mfu']:5.1%}  {record.get('ratio', 1):4.2f} x  "
+        + ", ".join(f"{phase} {share:.0%}" for phase, share in largest),
+        flush=True,
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    return exit_with(lambda: run(parsed(arguments)))
 
 
 if __name__ == "__main__":

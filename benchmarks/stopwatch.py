@@ -40,6 +40,13 @@ class Timing:
         }
 
 
+def together(turns: Sequence[Timing]) -> Timing:
+    """The runs of several turns as those of one."""
+    extra = [timing.extra_bytes for timing in turns if timing.extra_bytes is not None]
+    runs_ms = tuple(run_ms for timing in turns for run_ms in timing.runs_ms)
+    return Timing(runs_ms, turns[0].warm_up, max(extra, default=None))
+
+
 def clocked(run: Callable[[], object], device: torch.device, *, repeats: int, warm_up: int) -> Timing:
     """Time ``run`` by the device's own clock: events on a GPU, so that launches overlap as they do in training."""
     for _ in range(warm_up):

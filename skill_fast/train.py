@@ -30,6 +30,7 @@ from skill_fast.data.loader import Loader
 from skill_fast.demo import demo_shards
 from skill_fast.engine.checkpoint import Checkpointer
 from skill_fast.engine.deepspeed_engine import (
+    Engine,
     build_engine,
     init_distributed,
     leave,
@@ -45,7 +46,7 @@ from skill_fast.errors import exit_with
 from skill_fast.evaluate.suite import measure
 from skill_fast.evaluate.watch import HeldOutWatch
 from skill_fast.kernels import choose
-from skill_fast.methods import METHODS
+from skill_fast.methods import METHODS, Method
 from skill_fast.models.encoder import describe, resize_of, save_teacher
 from skill_fast.models.speed import prepare
 from skill_fast.models.weights import load_backbone
@@ -90,27 +91,34 @@ def start(command: Command) -> None:
     folder.close(0, "done", run.step)
 
 
-def build(config: Config, ds_config: dict[str, Any], index: CatalogueIndex, folder: RunFolder) -> Run:
-    """Everything a run is made of, on this rank."""
+def build_learner(config: Config, ds_config: dict[str, Any]) -> tuple[Method, Engine, ShardedTeacher]:
+    """Student, teacher, loss and optimizer on this rank, levers applied: all of a run that needs no data."""
     choose(config.speed.kernels)
     section = getattr(config, config.method, None)
     method = METHODS[config.method](section, config.backbone, config.head, config.views, seed=config.seed)
     if config.init_from:
         for network in (method.student, method.teacher):
             load_backbone(network.backbone, config.init_from)  # type: ignore[arg-type]
-    rank, world_size, device = init_distributed()
+    *_, device = init_distributed()
     method.to(device)
     groups = param_groups(method.student, constant_lr=method.constant_lr)
     betas = (config.optimizer.beta1, config.optimizer.beta2)
     engine = build_engine(method.student, ds_config, groups, betas, lars=config.optimizer.name == "lars")
     teacher = ShardedTeacher(engine, method.teacher)
     prepare(method.student, method.teacher, config.speed, device)
+    return method, engine, teacher
+
+
+def build(config: Config, ds_config: dict[str, Any], index: CatalogueIndex, folder: RunFolder) -> Run:
+    """Everything a run is made of, on this rank."""
+    method, engine, teacher = build_learner(config, ds_config)
+    rank = engine.rank
     share: dict[str, Any] = {
         "global_batch": engine.global_batch,
         "rank": rank,
-        "world_size": world_size,
+        "world_size": engine.world_size,
         "micro_steps": engine.micro_steps,
-        "device": device,
+        "device": engine.device,
     }
     settings = calibrated(index, method.views(), config.loader, agree=least_of_ranks, cores=cores_of_rank(), **share)
     if rank == 0:

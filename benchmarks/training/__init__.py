@@ -25,6 +25,7 @@ MODELS: dict[str, Sequence[str]] = {
         *("--preset", "skill_vit_small", "--backbone.name", "vit_tiny_patch16_224", "--backbone.image-size", "96"),
         *("--backbone.depth", "4", "--views.local-crops", "2", "--views.local-size", "48"),
         *("--head.prototypes", "4096", "--head.hidden", "512"),
+        *("--backbone.init", "fan_in", "--head.init", "fan_in"),  # timm's 0.02 stalls at this width
     ),
     "toy": (
         *("--preset", "skill_vit_small", "--backbone.name", "vit_tiny_patch16_224", "--backbone.image-size", "32"),

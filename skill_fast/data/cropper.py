@@ -14,7 +14,7 @@ from skill_fast.data.dali import PixelGraph, device_id, to_torch, undecodable
 from skill_fast.data.pairs import PairSource
 from skill_fast.data.pipeline import crop_graph, crop_inputs
 from skill_fast.data.plan import CropPlan, Planner
-from skill_fast.data.reader import Reader
+from skill_fast.data.reader import Reader, Tally
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,8 @@ class Package:
     positions: np.ndarray
     images: np.ndarray
     jpegs: list[list[np.ndarray]]
+    tallies: list[Tally]
+    """What was read for each position; for ``Reader.settle``, once the batch is used."""
     plans: dict[str, CropPlan]
 
 
@@ -107,8 +109,8 @@ class Cropper:
         )
 
     def _package(self, epoch: int, positions: np.ndarray) -> Package:
-        images, jpegs = self._pairs.read(epoch, positions)
-        return Package(epoch, positions, images, jpegs, self._planner.crops(epoch, positions, images))
+        images, jpegs, tallies = self._pairs.read(epoch, positions)
+        return Package(epoch, positions, images, jpegs, tallies, self._planner.crops(epoch, positions, images))
 
     def _inputs(self, package: Package) -> dict[str, Any]:
         return crop_inputs(self._planner.groups, package.plans, package.jpegs, **self._ops)
@@ -138,7 +140,9 @@ class Cropper:
         return bad
 
     def _read_again(self, package: Package, rows: Any) -> None:
-        package.images[rows], jpegs = self._pairs.read(package.epoch, package.positions[rows])
+        package.images[rows], jpegs, tallies = self._pairs.read(package.epoch, package.positions[rows])
+        for row, tally in zip(np.flatnonzero(rows), tallies):
+            package.tallies[row] = tally  # the first reading is forgotten: it counts as if the fault had been known
         for old, new in zip(package.jpegs, jpegs):
             for row, jpeg in zip(np.flatnonzero(rows), new):
                 old[row] = jpeg

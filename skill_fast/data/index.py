@@ -84,6 +84,14 @@ class CatalogueIndex:
         pieces = [np.array(piece.to_pylist(), dtype=str) for piece in self._texts(name)]
         return np.concatenate(pieces) if pieces else np.empty(0, dtype=str)
 
+    def product_id(self, product: int) -> str:
+        """The catalogue's own id of one product; read from the table, a piece at a time, for messages."""
+        for piece in self._texts("product_id"):
+            if product < len(piece):
+                return str(piece[product].as_py())
+            product -= len(piece)
+        raise IndexError(product)
+
     def attribute(self, name: str) -> np.ndarray:
         """One of the catalogue's own attributes, [products] str, "" where a product lacks it."""
         return np.array([str(json.loads(row or "{}").get(name, "")) for row in self.column("attributes")], dtype=str)

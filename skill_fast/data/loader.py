@@ -61,11 +61,18 @@ class LoaderConfig:
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:
             raise BadUsage(f"loader dtype {self.dtype!r}", allowed=", ".join(DTYPES))
-        if any(number is not None and number < 1 for number in (self.threads, self.prefetch, self.window_shards)):
-            raise BadUsage(
-                f"loader threads {self.threads}, prefetch {self.prefetch}, window_shards {self.window_shards}",
-                allowed="1 or more of each",
-            )
+        above_0 = (self.stuck_after_s > 0, "stuck-after-s"), (min(self.std) > 0, "std")
+        shares = {"hw-decoder-load": self.hw_decoder_load, "max-skipped-share": self.max_skipped_share}
+        counts = {"threads": self.threads, "prefetch": self.prefetch, "window-shards": self.window_shards}
+        counts["max-skipped-in-a-row"] = self.max_skipped_in_a_row
+        wrong = [(name, "more than 0") for right, name in above_0 if not right]
+        wrong += [(name, "0 to 1") for name, share in shares.items() if share is not None and not 0 <= share <= 1]
+        wrong += [(name, "1 or more") for name, count in counts.items() if count is not None and count < 1]
+        if self.calibrate not in ("auto", "on", "off"):
+            wrong.append(("calibrate", "auto, on, off"))
+        for name, allowed in wrong:
+            value = getattr(self, name.replace("-", "_"))
+            raise BadUsage(f"--loader.{name} {value}", allowed=allowed, change=f"--loader.{name}")
 
     def settings(self) -> tuple[int, int, float]:
         """(threads, prefetch, hw_decoder_load), with plain values for what is left open: 2, 2 and 0.65."""
@@ -132,7 +139,7 @@ class Loader:
 
     @property
     def skipped(self) -> dict[str, int]:
-        """Times that a photograph was wanted by this rank and could not be used, by reason."""
+        """Times that a photograph was wanted for the batches handed out and could not be used, by reason."""
         return dict(self.reader.counts)
 
     def __iter__(self) -> Iterator[Batch]:
@@ -145,6 +152,7 @@ class Loader:
             self._thread = Background(lambda put: self._work(start_place, put), depth, self.config.stuck_after_s)
         start = time.perf_counter()
         place, package, crops = self._thread.get()
+        self.reader.settle(package.tallies)
         if self.device.type == "cuda":
             for crop in crops.values():  # made on the thread's stream, used on this one
                 crop.record_stream(torch.cuda.current_stream(self.device))

@@ -6,7 +6,7 @@ import numpy as np
 
 from skill_fast.data.group_sampler import GroupSampler
 from skill_fast.data.plan import Planner
-from skill_fast.data.reader import Reader
+from skill_fast.data.reader import Reader, Tally
 from skill_fast.data.sampler import Sampler
 from skill_fast.errors import TooMuchSkipped
 
@@ -28,30 +28,36 @@ class PairSource:
     def photographs(self) -> int:
         return 2 if self._second else 1
 
-    def read(self, epoch: int, positions: np.ndarray) -> tuple[np.ndarray, list[list[np.ndarray]]]:
-        """Rows [n, 2] int64 of the photographs shown, and their bytes: for x' and for x'' a list of [size] uint8."""
-        wanted = self._wanted(epoch, positions)
-        pairs = [self._pair(epoch, int(p), first, second) for p, (first, second) in zip(positions, wanted.tolist())]
+    def read(self, epoch: int, positions: np.ndarray) -> tuple[np.ndarray, list[list[np.ndarray]], list[Tally]]:
+        """Rows [n, 2] int64 of the photographs shown; their bytes: for x' and for x'' a list of [size] uint8; what was
+        read for each position, to be settled when it is used."""
+        wanted, tallies = self._wanted(epoch, positions), [Tally() for _ in positions]
+        pairs = [
+            self._pair(epoch, int(position), first, second, tally)
+            for position, (first, second), tally in zip(positions, wanted.tolist(), tallies)
+        ]
         images = np.array([shown for shown, _ in pairs], dtype=np.int64).reshape(-1, 2)
-        return images, [[jpegs[i] for _, jpegs in pairs] for i in range(self.photographs)]
+        return images, [[jpegs[i] for _, jpegs in pairs] for i in range(self.photographs)], tallies
 
     def _wanted(self, epoch: int, positions: np.ndarray) -> np.ndarray:
         first = self._sampler.images_at(epoch, positions)
         second = self._planner.second_photographs(epoch, positions, first) if self._second else first
         return np.stack([first, second], axis=1)
 
-    def _pair(self, epoch: int, position: int, first: int, second: int) -> tuple[tuple[int, int], list[np.ndarray]]:
+    def _pair(
+        self, epoch: int, position: int, first: int, second: int, tally: Tally
+    ) -> tuple[tuple[int, int], list[np.ndarray]]:
         for later in range(self._sampler.photographs):
             if later:
                 first, second = self._wanted(epoch, np.array([position + later]))[0].tolist()
             failed: set[int] = set()
-            x1 = self._first_usable(self._from(first), failed, epoch, position)
+            x1 = self._first_usable(self._from(first), failed, epoch, position, tally)
             if x1 is None:
                 continue
             if not self._second:
                 return (x1[0], x1[0]), [x1[1]]
             others = [image for image in self._from(second) if image != x1[0]]
-            x2 = self._first_usable(others, failed, epoch, position) or x1
+            x2 = self._first_usable(others, failed, epoch, position, tally) or x1
             return (x1[0], x2[0]), [x1[1], x2[1]]
         raise TooMuchSkipped(
             "not one photograph of the selected products can be used", change="run skill-shards verify on the folder"
@@ -65,11 +71,11 @@ class PairSource:
         return [start + (image - start + i) % count for i in range(count)]
 
     def _first_usable(
-        self, images: list[int], failed: set[int], epoch: int, position: int
+        self, images: list[int], failed: set[int], epoch: int, position: int, tally: Tally
     ) -> tuple[int, np.ndarray] | None:
         for image in images:
             if image not in failed:
-                jpeg = self._reader.read(image, epoch=epoch, position=position)
+                jpeg = self._reader.read(image, epoch=epoch, position=position, tally=tally)
                 if jpeg is not None:
                     return image, jpeg
                 failed.add(image)

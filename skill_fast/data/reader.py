@@ -7,7 +7,8 @@ import os
 import time
 import zlib
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -32,13 +33,22 @@ class SkipLimits:
     judged_after: int = 1000
 
 
+@dataclass
+class Tally:
+    """What was read for one sample: seen = used + skipped."""
+
+    seen: int = 0
+    skipped: Counter[str] = field(default_factory=Counter)
+
+
 class Reader:
     """Reads photographs by (shard, offset, size) with pread, holds them against their crc32 and looks at their markers.
 
     ``counts`` has the times that a photograph was wanted and could not be used, by reason (``crc32``,
-    ``undecodable``); ``photographs_read`` counts all that were wanted. Each unusable photograph is listed once in
-    ``skipped_path`` (JSON lines). Raises TooMuchSkipped over the limits, BadData where a shard vanished or shrank,
-    StorageFailure where reading failed three times.
+    ``undecodable``); ``photographs_read`` counts all that were wanted. Both are of what was settled: a sample that is
+    read again, because only the decoder found a fault, counts as if the fault had been known. Each unusable photograph
+    is listed once in ``skipped_path`` (JSON lines). Raises TooMuchSkipped over the limits, BadData where a shard
+    vanished or shrank, StorageFailure where reading failed three times.
     """
 
     def __init__(
@@ -47,8 +57,7 @@ class Reader:
         self.index = index
         self.limits = limits or SkipLimits()
         self.skipped_path = Path(skipped_path) if skipped_path is not None else None
-        self.counts: Counter[str] = Counter()
-        self.photographs_read = 0
+        self._total = Tally()
         self.bad: dict[int, str] = {}
         self._details: dict[int, str] = {}
         self._listed: set[int] = set()
@@ -56,19 +65,50 @@ class Reader:
         self._in_a_row = 0
         self.shards = open_shards(index.files, index.shard_names)
 
-    def read(self, image: int, *, epoch: int = 0, position: int = 0) -> np.ndarray | None:
-        """The JPEG's bytes, [size] uint8; None where they are not what the index says, or known to be undecodable."""
-        self.photographs_read += 1
-        if image not in self.bad:
-            data, index = self._pread(image), self.index
-            if zlib.crc32(data) != index.crc32[image]:
-                self.mark_bad(image, "crc32", "the bytes are not those that were written")
-            elif why := fault(data, int(index.height[image]), int(index.width[image])):
-                self.mark_bad(image, "undecodable", why)
-            else:
-                self._in_a_row = 0
-                return np.frombuffer(data, dtype=np.uint8)
-        self._skip(image, epoch, position)
+    @property
+    def counts(self) -> Counter[str]:
+        return self._total.skipped
+
+    @property
+    def photographs_read(self) -> int:
+        return self._total.seen
+
+    def read(self, image: int, *, epoch: int = 0, position: int = 0, tally: Tally | None = None) -> np.ndarray | None:
+        """The JPEG's bytes, [size] uint8; None where they are not what the index says, or known to be undecodable.
+
+        tally: where it is counted, for ``settle``; None counts at once.
+        """
+        mine = Tally() if tally is None else tally
+        mine.seen += 1
+        data = self._checked(image)
+        if data is None:
+            mine.skipped[self.bad[image]] += 1
+            self._skip(image, epoch, position)
+        else:
+            self._in_a_row = 0
+        if tally is None:
+            self.settle([mine])
+        return data
+
+    def settle(self, tallies: Iterable[Tally]) -> None:
+        """Count what samples that are used took; raises TooMuchSkipped where the share of skipped ones is too large."""
+        for tally in tallies:
+            self._total.seen += tally.seen
+            self._total.skipped += tally.skipped
+        skipped, seen = self._total.skipped.total(), self._total.seen
+        if seen >= self.limits.judged_after and skipped > self.limits.max_share * seen:
+            raise self._too_much(f"{skipped} of {seen} photographs")
+
+    def _checked(self, image: int) -> np.ndarray | None:
+        if image in self.bad:
+            return None
+        data, index = self._pread(image), self.index
+        if zlib.crc32(data) != index.crc32[image]:
+            self.mark_bad(image, "crc32", "the bytes are not those that were written")
+        elif why := fault(data, int(index.height[image]), int(index.width[image])):
+            self.mark_bad(image, "undecodable", why)
+        else:
+            return np.frombuffer(data, dtype=np.uint8)
         return None
 
     def mark_bad(self, image: int, reason: str, detail: str) -> None:
@@ -113,23 +153,22 @@ class Reader:
         )
 
     def _skip(self, image: int, epoch: int, position: int) -> None:
-        reason = self.bad[image]
-        self.counts[reason] += 1
         self._in_a_row += 1
         if image not in self._listed:
             self._listed.add(image)
-            self._examples.append(f"{reason}: {self.index.describe(image)}: {self._details[image]}")
+            self._examples.append(f"{self.bad[image]}: {self.index.describe(image)}: {self._details[image]}")
             self._list(image, epoch, position)
-        skipped, read = self.counts.total(), self.photographs_read
-        over_share = read >= self.limits.judged_after and skipped > self.limits.max_share * read
-        if self._in_a_row > self.limits.max_in_a_row or over_share:
-            reasons = ", ".join(f"{name} {count}" for name, count in self.counts.most_common(5))
-            raise TooMuchSkipped(
-                f"{skipped} of {read} photographs could not be used, {self._in_a_row} in a row: {reasons}\n  "
-                + "\n  ".join(self._examples[:10]),
-                allowed=f"at most {self.limits.max_in_a_row} in a row and {self.limits.max_share:.3%} of all",
-                change="run skill-shards verify on the folder; build it again, or raise the limits",
-            )
+        if self._in_a_row > self.limits.max_in_a_row:
+            raise self._too_much(f"{self._in_a_row} photographs in a row")
+
+    def _too_much(self, how_many: str) -> TooMuchSkipped:
+        reasons = ", ".join(f"{name} {count}" for name, count in Counter(self.bad.values()).most_common(5))
+        return TooMuchSkipped(
+            f"{how_many} could not be used; found bad so far: {reasons}\n  " + "\n  ".join(self._examples[:10]),
+            allowed=f"at most {self.limits.max_in_a_row} in a row and {self.limits.max_share:.3%} of all",
+            change="run skill-shards verify on the folder and build it again; or raise --loader.max-skipped-share, "
+            "--loader.max-skipped-in-a-row",
+        )
 
     def _list(self, image: int, epoch: int, position: int) -> None:
         if self.skipped_path is None:
@@ -139,6 +178,7 @@ class Reader:
             "detail": self._details[image],
             "image": image,
             "product": self.index.product[image],
+            "product_id": self.index.product_id(int(self.index.product[image])),
             "view": self.index.view[image],
             "shard": self.index.shard_path(image).name,
             "offset": self.index.offset[image],

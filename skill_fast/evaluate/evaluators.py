@@ -11,10 +11,14 @@ from skill_fast.evaluate.color import ColorFloor, color_entropy, usable_design_l
 from skill_fast.evaluate.color_names import BASIC_NAMES, catalogue_color
 from skill_fast.evaluate.embed import product_means
 from skill_fast.evaluate.knn import knn_scores, why_not_scorable
+from skill_fast.evaluate.probe import probe_scores, probe_split
 from skill_fast.evaluate.products import ProductSet, group_codes
 from skill_fast.evaluate.retrieval import RetrievalScore, same_design_other_color, same_product
+from skill_fast.evaluate.variants import LARGEST_BLOCK, blocks, variant_scores
 
 Value = tuple[str, float]
+MIN_VARIANT_GROUPS = 4
+"""Variant groups of two or more, on either side, under which a grouping is not scored."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,34 @@ def knn_values(products: ProductSet, vectors: Vectors) -> Iterator[Value]:
             yield f"knn/{name}/{part}", value
 
 
+def probe_values(products: ProductSet, vectors: Vectors) -> Iterator[Value]:
+    """Linear and non-linear probes of every attribute that can be scored."""
+    train, test = probe_split(products.groups, products.queries, products.bank)
+    for name, values in products.attributes.items():
+        if not why_not_scorable(values, test, train):
+            for part, value in probe_scores(vectors.products, values, train, test):
+                yield f"probe/{name}/{part}", value
+
+
+def variant_values(products: ProductSet, vectors: Vectors) -> Iterator[Value]:
+    """Groups of colour variants among the products whose group is known, beside what they are scored on."""
+    validation, asked = variant_places(products)
+    scores = variant_scores(vectors.products, blocks(products.attributes), products.groups, validation, asked)
+    yield from ((f"variants/{name}", value) for name, value in scores)
+
+
+def variant_places(products: ProductSet) -> tuple[np.ndarray, np.ndarray]:
+    """(validation, asked) places with a known group, no group on both sides."""
+    known = products.groups != ""
+    if np.array_equal(products.queries, products.bank):
+        names = np.random.default_rng(0).permutation(np.unique(products.groups[known]))
+        chosen = np.isin(products.groups, names[: len(names) // 2]) & known
+        return np.flatnonzero(chosen), np.flatnonzero(known & ~chosen)
+    asked = products.queries[known[products.queries]]
+    bank = products.bank[known[products.bank]]
+    return bank[~np.isin(products.groups[bank], products.groups[asked])], asked
+
+
 def retrieval_values(products: ProductSet, vectors: Vectors) -> Iterator[Value]:
     """Recall and mAP of both retrievals over the evaluated split."""
     asked = products.queries
@@ -69,8 +101,23 @@ def why_absent(products: ProductSet, labels: ColorLabels) -> dict[str, str]:
         f"knn/{name}": why_not_scorable(values, products.queries, products.bank)
         for name, values in products.attributes.items()
     }
+    train, test = probe_split(products.groups, products.queries, products.bank)
+    reasons |= {f"probe/{name}": why_not_scorable(values, test, train) for name, values in products.attributes.items()}
     reasons["color"] = why_no_color_entropy(labels.names, labels.design)
+    reasons["variants"] = why_no_variants(products)
     return {name: why for name, why in reasons.items() if why}
+
+
+def why_no_variants(products: ProductSet) -> str:
+    """Why colour variants can not be grouped, or "" if they can."""
+    block = blocks(products.attributes)
+    for side, places in zip(("validation", "scored"), variant_places(products)):
+        _, counts = np.unique(products.groups[places], return_counts=True)
+        if (counts >= 2).sum() < MIN_VARIANT_GROUPS:
+            return f"fewer than {MIN_VARIANT_GROUPS} variant groups of two or more among the {side} products"
+        if (largest := np.unique(block[places], return_counts=True)[1].max()) > LARGEST_BLOCK:
+            return f"{largest} {side} products share a block; at most {LARGEST_BLOCK} can be linked"
+    return ""
 
 
 def catalogue_colors(products: ProductSet) -> np.ndarray:

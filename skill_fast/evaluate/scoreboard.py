@@ -33,6 +33,24 @@ def knn_rows(result: Mapping[str, Any]) -> dict[str, Mapping[str, float]]:
     return rows
 
 
+def probe_columns(result: Mapping[str, Any]) -> Iterator[Column]:
+    """Accuracy, R@90 and R@95 of both probes, attribute by attribute."""
+    first: Mapping[str, float] = next(iter(result["rows"].values()), {})
+    attributes = [name.split("/")[1] for name in first if name.startswith("probe/") and name.endswith("/majority")]
+    for attribute in attributes:
+        for kind, short in (("linear", "linear"), ("nonlinear", "non-lin.")):
+            for score, heading in (("accuracy", "Acc"), ("recall@90", "R@90"), ("recall@95", "R@95")):
+                yield f"{attribute}\n{short}\n{heading}", _cell(f"probe/{attribute}/{kind}/{score}")
+
+
+def variant_columns(result: Mapping[str, Any]) -> Iterator[Column]:
+    """The grouping's scores; CGacc names its mode."""
+    first: Mapping[str, float] = next(iter(result["rows"].values()), {})
+    for name in first:
+        if name.startswith("variants/") and name.split("/")[1] not in ("groups", "products"):
+            yield name.removeprefix("variants/").replace("_", "\n"), _cell(name)
+
+
 def retrieval_columns(result: Mapping[str, Any]) -> Iterator[Column]:
     """Same product recall@1, same design in another colour recall@1 and @5."""
     first: Mapping[str, float] = next(iter(result["rows"].values()), {})
@@ -81,6 +99,10 @@ def print_table(result: Mapping[str, Any], console: Console | None = None) -> No
     knn, others = list(knn_columns(result)), [*retrieval_columns(result), *color_columns(result)]
     if knn:
         _print_rows(console, f"kNN accuracy, k = {result['knn']['k']}, {result['protocol']}", knn, knn_rows(result))
+    if probes := list(probe_columns(result)):
+        _print_rows(console, "Probes on frozen embeddings", probes, result["rows"])
+    if variants := list(variant_columns(result)):
+        _print_rows(console, "Groups of colour variants", variants, result["rows"])
     if others:
         _print_rows(console, "Retrieval and colour", others, color_rows(result))
     notes = [f"split {result['split']}: {result['products']} products, {result['photographs']} photographs"]

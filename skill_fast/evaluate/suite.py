@@ -26,6 +26,7 @@ from skill_fast.errors import BadData, BadUsage, exit_with
 from skill_fast.evaluate.baselines import BASELINES
 from skill_fast.evaluate.color import color_floor
 from skill_fast.evaluate.color_names import basic_color_shares
+from skill_fast.evaluate.compare import main_compare
 from skill_fast.evaluate.embed import BATCH_SIZE, Embedder, choose_device, embed_all, product_means, progress_bar
 from skill_fast.evaluate.evaluators import (
     ColorLabels,
@@ -35,16 +36,24 @@ from skill_fast.evaluate.evaluators import (
     color_labels,
     color_values,
     knn_values,
+    probe_values,
     retrieval_values,
+    variant_values,
     why_absent,
 )
 from skill_fast.evaluate.knn import NEIGHBORS, TEMPERATURE
 from skill_fast.evaluate.products import SPLITS, ProductSet, select_products
 from skill_fast.evaluate.scoreboard import print_table
+from skill_fast.evaluate.tables import main_tables
 from skill_fast.models.encoder import Encoder, load_encoder
 
-TASKS = ("knn", "color", "retrieval")
+TASKS = ("knn", "probe", "color", "variants", "retrieval")
+DEFAULT_TASKS = ("knn", "color", "variants", "retrieval")
+"""Without ``probe``, which trains two classifiers an attribute for each of five embeddings."""
+QUICK_TASKS = ("knn", "color", "retrieval")
+"""What training measures at its end: no probe is trained."""
 DOMINANT = "dominant colour"
+COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {"tables": main_tables, "compare": main_compare}
 NO_QUERY = {
     "retrieval/same_product": "no product has two photographs",
     "retrieval/other_color": "no variant group has products in two colours",
@@ -54,7 +63,7 @@ NO_QUERY = {
 def evaluate(
     run_or_encoders: str | os.PathLike[str] | Mapping[str, Encoder],
     data: str | Place | CatalogueIndex,
-    tasks: Sequence[str] = TASKS,
+    tasks: Sequence[str] = DEFAULT_TASKS,
     *,
     split: str | None = None,
     batch_size: int = BATCH_SIZE,
@@ -104,7 +113,7 @@ def evaluate(
 
 def measure(run: Path, index: CatalogueIndex) -> None:
     """Score a run's encoder beside its controls: RUN/evaluation.json and a table on the terminal."""
-    result = evaluate(run, index)
+    result = evaluate(run, index, QUICK_TASKS)
     write_json(run / "evaluation.json", result)
     print_table(result)
 
@@ -167,8 +176,11 @@ def _score(
     absent = {name: why for name, why in why_absent(products, labels).items() if name.split("/")[0] in tasks}
     evaluators: dict[str, Callable[[Vectors], Iterator[Value]]] = {
         "knn": lambda seen: knn_values(products, seen),
+        "probe": lambda seen: probe_values(products, seen),
         "retrieval": lambda seen: retrieval_values(products, seen),
     }
+    if "variants" not in absent:
+        evaluators["variants"] = lambda seen: variant_values(products, seen)
     if "color" in tasks and "color" not in absent:
         floor = color_floor(vectors["colour histogram"].products[products.queries], labels.names)
         evaluators["color"] = lambda seen: color_values(products, seen, labels, floor)
@@ -201,8 +213,13 @@ def write_json(path: Path, result: Mapping[str, Any]) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """``skill-eval RUN --data DIR``; returns the exit code."""
-    return exit_with(lambda: _run(arguments))
+    """``skill-eval RUN --data DIR``, ``tables RUN...`` or ``compare A B``; returns the exit code.
+
+    A run folder named as a command is given as ./tables or ./compare.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    command = COMMANDS.get(words[0]) if words else None
+    return exit_with(lambda: command(words[1:]) if command else _run(words))
 
 
 def _run(arguments: Sequence[str] | None) -> None:
@@ -212,7 +229,7 @@ def _run(arguments: Sequence[str] | None) -> None:
     parser.add_argument("run", metavar="RUN", type=Path, help="run folder with model.json and teacher.safetensors")
     help_data = "folder of shards, or s3:// or gs:// address (default: the one the run was trained on)"
     parser.add_argument("--data", metavar="DIR", help=help_data)
-    parser.add_argument("--tasks", default=",".join(TASKS), help="comma-separated: " + ", ".join(TASKS))
+    parser.add_argument("--tasks", default=",".join(DEFAULT_TASKS), help="comma-separated: " + ", ".join(TASKS))
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the scores there too")
     parser.add_argument("--split", help=", ".join(SPLITS) + " (default: test where there is one, else all)")
     parser.add_argument("--batch-size", type=int, default=BATCH_SIZE)

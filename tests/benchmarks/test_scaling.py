@@ -40,7 +40,7 @@ jobs = st.builds(
 
 
 def test_a_step_by_hand():
-    # 2 MB at 5 GB/s inside a node of four: 2 (N-1)/N = 1.5 times for gradients, 0.75 for a gather; 0.1 ms a doubling.
+    # 2 MB at 5 GB/s inside a node of four: 2 (N-1)/N = 1.5 times for gradients, .75 for each gather; 0.1 ms a doubling
     assert communication_ms(TOY, 2, 4, SLOW) == pytest.approx(
         {"gradients": 0.2 + 1.5 * 2e6 / 5e6, "teacher": 0.2 + 0.75 * 2e6 / 5e6, "parameters": 0.2 + 0.75 * 2e6 / 5e6}
     )

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import threading
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -75,6 +76,47 @@ def test_ranks_and_micro_steps_together_are_the_one_rank_batch(index, world_size
 def test_threads_and_prefetch_change_nothing(index):
     for config in (replace(CONFIG, threads=2, prefetch=3), replace(CONFIG, prefetch=1)):
         assert all(equal(a, b) for a, b in zip(take(4, index), take(4, index, config=config)))
+
+
+@pytest.mark.parametrize("global_batch", [1, 5, 24, 64])
+def test_crops_do_not_depend_on_how_positions_are_cut_into_batches(index, global_batch):
+    """A position's crops are the same in any global batch; those of an epoch, but for its padding."""
+    whole = torch.cat([batch.crops["local"] for batch in take(4, index)], dim=1)
+    count = -(-64 // global_batch)
+    cut = torch.cat([b.crops["local"] for b in take(count, index, global_batch=global_batch)], dim=1)
+    assert torch.equal(cut[:, :64], whole)
+
+
+def test_the_training_thread_spends_under_a_millisecond_of_cpu_a_batch(index):
+    """While batches are ready: what planning, reading and pixels take is the loader's thread's."""
+    with Loader(index, VIEWS, global_batch=16, seed=5, config=replace(CONFIG, prefetch=3)) as loader:
+        next(loader)
+        spent = []
+        for _ in range(20):
+            time.sleep(0.05)
+            start = time.thread_time()
+            next(loader)
+            spent.append(time.thread_time() - start)
+    assert sorted(spent)[len(spent) // 2] < 1e-3
+
+
+WRONG = [
+    {"hw_decoder_load": 7.0},
+    {"hw_decoder_load": float("nan")},
+    {"stuck_after_s": 0.0},
+    {"max_skipped_share": -1.0},
+    {"max_skipped_in_a_row": -5},
+    {"std": (0.2, 0.0, 0.2)},
+    {"threads": 0},
+    {"calibrate": "sometimes"},
+]
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_settings_that_can_not_be_are_refused_by_name(wrong):
+    [name] = wrong
+    with pytest.raises(BadUsage, match=f"--loader.{name.replace('_', '-')}"):
+        LoaderConfig(**wrong)
 
 
 @pytest.mark.parametrize("cut", [0, 1, 4, 5, 7])
@@ -212,7 +254,8 @@ def test_the_count_of_skipped_photographs_is_exact(catalogue):
     pairs, wanted = stand_ins(index, bad, range(60))
     loader = Loader(index, VIEWS, global_batch=16, seed=5, config=GENEROUS)
     source = PairSource(loader.sampler, loader.planner, loader.reader, second=True)
-    images, _ = source.read(0, np.arange(60))  # an epoch, and nothing ahead of it
+    images, _, tallies = source.read(0, np.arange(60))  # an epoch, and nothing ahead of it
+    loader.reader.settle(tallies)
     assert np.array_equal(images, pairs)
     assert loader.skipped == {"crc32": wanted} and wanted >= 2
     once = pairs[:, 0] == pairs[:, 1]  # the only photograph of its product is read once

@@ -32,6 +32,8 @@ def test_five_rows_with_the_same_scores(result):
         "knn/type/accuracy",
         "knn/color/majority",
         "knn/pattern/queries",
+        "variants/ari",
+        "variants/cgacc_majority",
         "retrieval/same_product/recall@1",
         "retrieval/other_color/recall@5",
         "retrieval/other_color/map",
@@ -75,6 +77,18 @@ def test_held_out_products_are_asked_and_the_others_vote(result, demo_index):
 def test_only_the_tasks_that_were_asked_for(run, demo):
     scores = evaluate(run, demo, ["knn"], device="cpu", threads=1)["rows"]["trained"]
     assert {name.split("/")[0] for name in scores} == {"knn"}
+
+
+def test_probes_on_request(monkeypatch, run, demo):
+    monkeypatch.setattr("skill_fast.evaluate.probe.EPOCHS", 2)
+    result = evaluate(run, demo, ["probe"], device="cpu", threads=1)
+    scores = result["rows"]["trained"]
+    assert {name.split("/")[0] for name in scores} == {"probe"}
+    assert scores["probe/color/linear/accuracy_low"] <= scores["probe/color/linear/accuracy"]
+    assert 0 <= scores["probe/color/nonlinear/recall@95"] <= scores["probe/color/nonlinear/recall@90"] <= 1
+    console = Console(record=True, width=200, file=io.StringIO())
+    print_table(result, console)
+    assert "Probes on frozen embeddings" in console.export_text()
 
 
 @pytest.mark.parametrize("width", [50, 80, 120])
@@ -157,7 +171,7 @@ def test_unknown_tasks_are_refused(run, demo):
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [
-        (["RUN", "--data", "DATA", "--tasks", "knn,sing"], 2, "knn, color, retrieval"),
+        (["RUN", "--data", "DATA", "--tasks", "knn,sing"], 2, "knn, probe, color, variants, retrieval"),
         (["RUN", "--data", "DATA", "--tasks", ","], 2, "no task"),
         (["RUN", "--data", "DATA", "--split", "night"], 2, "all, train, test"),
         (["RUN", "--data", "nowhere"], 3, "dataset.json"),

@@ -34,7 +34,7 @@ def curve(data: str, folder: Path, stage: int, precision: str, steps: int, kerne
     with build(replace(config, out=str(out.path)), settings, open_index(data), out) as run:
         batches = iter(run.loader)
         for _ in range(steps):
-            told = run._one_step(batches, run.course[run.step], Clock())
+            told = run.one_step(batches, run.course[run.step], Clock())
             run.step += 1
             losses.append(run._mean_over_ranks({"loss": told["loss"]})["loss"])
     return torch.stack(losses).tolist()

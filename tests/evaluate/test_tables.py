@@ -1,0 +1,76 @@
+"""Tables and comparison from finished evaluations: layout, escapes, and what is refused."""
+
+import csv
+import json
+
+import pytest
+from PIL import Image
+
+from skill_fast.evaluate.compare import differences
+from skill_fast.evaluate.finished import read_finished
+from skill_fast.evaluate.suite import main
+
+
+def finished(folder, accuracy, dataset="d"):
+    folder.mkdir()
+    scores = {
+        f"probe/pattern/{k}/{s}": accuracy / 2 for k in ("linear", "nonlinear") for s in ("recall@90", "recall@95")
+    }
+    scores |= {f"probe/pattern/{k}/accuracy": accuracy for k in ("linear", "nonlinear")}
+    scores |= {
+        "probe/pattern/linear/accuracy_low": accuracy - 0.02,
+        "probe/pattern/linear/accuracy_high": accuracy + 0.02,
+    }
+    scores |= {"probe/pattern/majority": 0.3, "color/clusters/mean": 1.01, "color/floor/mean": 0.2}
+    scores |= {"color/ceiling/mean": 1.6, "color/design/pattern/purity": 0.5}
+    result = {"dataset": dataset, "split": "test", "protocol": "p", "rows": {"trained": scores}}
+    (folder / "evaluation.json").write_text(json.dumps(result))
+    return folder
+
+
+def test_tables_in_the_papers_layout(tmp_path, capsys):
+    runs = [finished(tmp_path / "skill_1", 0.8125), finished(tmp_path / "dino", 0.5, dataset="other")]
+    assert main(["tables", *map(str, runs), "--out", str(tmp_path / "out")]) == 0
+    with open(tmp_path / "out" / "probes.csv", newline="") as file:
+        heading, first, second = csv.reader(file)
+    assert heading[1:4] == ["pattern Linear Acc", "pattern Linear R@90", "pattern Linear R@95"]
+    assert heading[4] == "pattern Non-linear Acc" and len(heading) == 7
+    assert first[:3] == ["skill_1", "81.25", "40.62"] and second[:2] == ["dino", "50.00"]
+    text = (tmp_path / "out" / "probes.tex").read_text()
+    assert r"skill\_1 & 81.25 & 40.62" in text and text.startswith(r"\begin{tabular}{lrrrrrr}")
+    assert (tmp_path / "out" / "probes.md").read_text().splitlines()[2].startswith("| skill_1 | 81.25 |")
+    with open(tmp_path / "out" / "color_entropy.csv", newline="") as file:
+        assert list(csv.reader(file))[1] == ["skill_1", "1.0100", "0.2000", "1.6000", "0.5000"]
+    with Image.open(tmp_path / "out" / "color_entropy.png") as drawn:
+        assert len(drawn.convert("RGB").getcolors(1 << 20)) > 10
+    assert "dino was scored on another dataset than skill_1" in capsys.readouterr().out
+
+
+def test_compare_says_which_intervals_are_apart(tmp_path, capsys):
+    a, b, c = (finished(tmp_path / name, value) for name, value in (("a", 0.5), ("b", 0.6), ("c", 0.53)))
+    found = {name: rest for name, *rest in differences(read_finished(a), read_finished(b))}
+    assert found["probe/pattern/linear/accuracy"] == [0.5, 0.6, "apart"]
+    assert found["color/clusters/mean"] == [1.01, 1.01, ""]
+    near = {name: rest for name, *rest in differences(read_finished(a), read_finished(c))}
+    assert near["probe/pattern/linear/accuracy"][2] == "overlap"
+    assert main(["compare", str(a), str(b)]) == 0
+    assert "+0.1" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [(None, "does not exist"), ("{", "no JSON"), ("[]", "no scores"), ('{"rows": {}}', "no scores")],
+)
+def test_what_is_no_evaluation_is_refused(tmp_path, capsys, content, says):
+    (tmp_path / "run").mkdir()
+    if content is not None:
+        (tmp_path / "run" / "evaluation.json").write_text(content)
+    assert main(["tables", str(tmp_path / "run"), "--out", str(tmp_path / "out")]) == 3
+    error = capsys.readouterr().err
+    assert says in error and "skill-eval" in error and "Traceback" not in error
+
+
+def test_runs_on_different_data_are_not_compared(tmp_path, capsys):
+    a, b = finished(tmp_path / "a", 0.5), finished(tmp_path / "b", 0.6, dataset="other")
+    assert main(["compare", str(a), str(b)]) == 3
+    assert "another dataset" in capsys.readouterr().err
