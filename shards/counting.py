@@ -28,6 +28,8 @@ class Progress:
     bytes_written: int = 0
     """Into shards."""
     resumed: int = 0
+    resumed_read: int = 0
+    resumed_written: int = 0
     """Photographs of ``images_seen`` that were taken over from an interrupted build."""
     notes: dict[str, int] = field(default_factory=dict)
     """What the catalogue decided by itself, by name; complete at the end."""
@@ -70,6 +72,7 @@ class Progress:
         self.rejected, self.duplicates = Counter(saved["rejected"]), Counter(saved["duplicates"])
         self.examples = dict(saved["examples"])
         self.resumed = self.images_seen
+        self.resumed_read, self.resumed_written = self.bytes_read, self.bytes_written
 
 
 def with_notes(counts: dict[str, Any], parts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:

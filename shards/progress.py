@@ -97,8 +97,8 @@ def progress_text(done: Progress, seconds: float) -> str:
     parts = [
         f"{done.images_seen:,}/{done.images_total:,} images",
         f"{rate:,.0f} images/s",
-        f"{done.bytes_read / 1e6 / max(seconds, 1e-9):,.1f} MB/s in",
-        f"{done.bytes_written / 1e6 / max(seconds, 1e-9):,.1f} MB/s out",
+        f"{(done.bytes_read - done.resumed_read) / 1e6 / max(seconds, 1e-9):,.1f} MB/s in",
+        f"{(done.bytes_written - done.resumed_written) / 1e6 / max(seconds, 1e-9):,.1f} MB/s out",
     ]
     if done.resumed:
         parts.append(f"{done.resumed:,} resumed")

@@ -25,7 +25,7 @@ from benchmarks.recipes import Job, networks
 from benchmarks.recipes import ours as our_recipe
 from benchmarks.stopwatch import moment, ms_between
 
-GATE_STEPS = 12
+GATE_STEPS = 6
 LEAST_STEPS = 6
 WARM_UP = 3
 Step = Callable[[dict[str, Tensor]], Tensor]

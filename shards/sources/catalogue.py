@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from shards.errors import BadData, BadUsage
-from shards.places import Place, place, size_of
+from shards.places import Place, place, reaching, size_of
 from shards.sources import abo, demo, folder, hm, inshop, manifest, myntra, sop
 from shards.sources.product import Catalogue
 
@@ -41,8 +41,9 @@ def choose_format(source: str | Place) -> str:
     if source == "demo":
         return "demo"
     path = place(source)
-    if path.is_dir():
-        return next((name for name, adapter in RECOGNIZED.items() if adapter.recognizes(path)), "folder")
+    with reaching(path):
+        if path.is_dir():
+            return next((name for name, adapter in RECOGNIZED.items() if adapter.recognizes(path)), "folder")
     exists = size_of(path) is not None
     if exists and path.suffix.lower() in manifest.SUFFIXES:
         return "manifest"

@@ -149,9 +149,14 @@ def _local(root: Path) -> _List:
             for entry in entries:
                 if entry.name.startswith("."):
                     continue
-                if entry.is_dir(follow_symlinks=links):
+                try:
+                    folder, linked = entry.is_dir(follow_symlinks=links), entry.is_symlink() and entry.is_dir()
+                except OSError:  # a link that goes round: reading it says so, and makes it a reject with its errno
+                    found.images.append(entry.name)
+                    continue
+                if folder:
                     found.folders.append(entry.name)
-                elif _is_image(entry.name) and not (entry.is_symlink() and entry.is_dir()):
+                elif _is_image(entry.name) and not linked:
                     found.images.append(entry.name)
         in_natural_order(found.images)
         in_natural_order(found.folders)

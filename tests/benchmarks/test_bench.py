@@ -7,12 +7,12 @@ import importlib
 import json
 import sys
 import time
-from pathlib import Path
 
 import pytest
 import torch
 
 from benchmarks.bench import Row, carry_out, in_time, main, plan
+from tests.conftest import ROOT
 
 WRITES = "import sys, json; open(sys.argv[1], 'w').write(json.dumps({'what': 'a/b', 'value': 1.0}) + '\\n'); "
 
@@ -118,5 +118,5 @@ def test_bad_usage_and_the_list(capsys):
 
 
 def test_make_bench_takes_its_budget():
-    text = (Path(__file__).parents[2] / "Makefile").read_text(encoding="utf-8")
+    text = (ROOT / "Makefile").read_text(encoding="utf-8")
     assert "BUDGET_S ?= 480" in text and "--budget-s $(BUDGET_S)" in text

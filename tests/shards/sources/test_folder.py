@@ -6,6 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from upath import UPath
 
 from shards.build import build
@@ -156,3 +157,18 @@ def test_products_of_0_1_2_and_100_photographs(tmp_path: Path) -> None:
     images = pq.read_table(tmp_path / "out" / "images.parquet", columns=["key", "view", "crc32"]).to_pylist()
     assert [row["view"] for row in images if row["key"] == "p100"] == list(range(100))
     assert len({row["crc32"] for row in images if row["key"] == "p100"}) == 100
+
+
+def test_links_that_go_round_are_rejects_and_end_nothing(tmp_path):
+    """A10 where folders are listed: beside the products, in the place of one, and among its photographs."""
+    (tmp_path / "in" / "p1").mkdir(parents=True)
+    Image.new("RGB", (20, 20), "red").save(tmp_path / "in" / "p1" / "a.jpg")
+    for link in ("q", "p1/loop.jpg"):
+        os.symlink(Path(link).name, tmp_path / "in" / link)
+    build(tmp_path / "in", tmp_path / "out", workers=0)
+    rejected = pq.read_table(tmp_path / "out" / "rejected.parquet").to_pylist()
+    assert sorted((row["image_path"].rpartition("/")[2], row["reason"]) for row in rejected) == [
+        ("loop.jpg", "unreadable"),
+        ("q", "outside_product"),
+    ]
+    assert any("ELOOP" in row["detail"] for row in rejected)
