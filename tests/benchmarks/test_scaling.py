@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 
 import pytest
 import torch
@@ -105,16 +106,19 @@ def test_only_collectives_are_counted():
     assert not traffic.bytes and not traffic.calls
 
 
-@pytest.mark.parametrize(
-    ("stage", "ranks", "precision"), [(0, [1, 2], "fp32"), (0, [2], "bf16"), (1, [2], "bf16"), (2, [2], "fp32")]
-)
+LONG = [(0, [1, 2], "fp32"), (1, [2], "bf16")] if os.environ.get("SKILL_FAST_LONG") else []
+
+
+@pytest.mark.parametrize(("stage", "ranks", "precision"), [(0, [2], "bf16"), (2, [2], "fp32"), *LONG])
 def test_what_real_steps_send_is_what_the_model_says(drawn, tmp_path, stage, ranks, precision):
     out = tmp_path / "records.jsonl"
     asked = ["--ranks", *map(str, ranks), "--stages", str(stage), "--precision", precision, "--data", str(drawn)]
     assert main([*asked, "--out", str(out), "--batch", "4", "--steps", "2", "--repeats", "1", "--", *TINY]) == 0
     records = [json.loads(line) for line in out.read_text().splitlines()]
     assert [r["settings"]["ranks"] for r in records] == ranks
-    if ranks[0] == 1:  # DeepSpeed may call collectives of one rank too: they cross no link
+    if ranks[0] == 1:
+        # DeepSpeed reduces gradients over a group of one as well: called, and nothing travels. No gather is called.
+        assert set(records[0]["bytes"]) <= {"all-reduce"}
         assert records[1]["efficiency"] == pytest.approx(records[1]["value"] / records[0]["value"] / 2)
     sent = records[-1]
     job = Job("real", 4, 1.0, sent["parameters"], sent["prototypes"], sent["element_bytes"])
