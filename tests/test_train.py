@@ -154,7 +154,7 @@ ZERO2 = ["--ds_config", str(ROOT / "ds_configs" / "zero2.json")]
     [
         (["--preset", "demmo"], 2, "preset 'demmo' is not known"),
         ([*ZERO2, "--data", "/nowhere"], 3, "/nowhere"),
-        ([*ZERO2, "--backbone.name", "resnet50"], 2, "not a vision transformer"),
+        ([*ZERO2, "--backbone.name", "resnet50"], 2, "which is no vision transformer"),
         ([*ZERO2, "--backbone.image-size", "50"], 2, "global crops of 50 pixels"),
         ([*ZERO2, "--views.local-size", "20"], 2, "local crops of 20 pixels"),
         ([*ZERO2, "--steps", "-1"], 2, "--steps"),
