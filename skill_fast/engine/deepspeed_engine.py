@@ -24,7 +24,7 @@ from skill_fast.engine.lars import build_lars
 from skill_fast.engine.masked_step import MaskedAdamW, take_over_stage_0, take_over_zero, unasked
 from skill_fast.engine.param_groups import CONSTANT_LR, LAST_LAYER, ParamGroup, param_groups
 from skill_fast.engine.ranks import cores_of_rank, meet
-from skill_fast.errors import BadUsage
+from skill_fast.errors import BadUsage, NotFinite
 
 __all__ = ["Engine", "batch_layout", "build_engine", "check_ds_config", "init_distributed", "leave", "load_ds_config"]
 
@@ -118,13 +118,26 @@ class Engine:
     def step(self) -> None:
         """Update the weights at an accumulation boundary; a step with non-finite gradients moves nothing.
 
-        The host does not wait for the device, but in fp16 and with the optimizer on the CPU.
+        The host does not wait for the device, but in fp16 and with the optimizer on the CPU. Raises NotFinite where
+        fp16's loss scale can not become smaller.
         """
         if self.precision == "fp16":
-            self.ds.step()
+            self._step_in_fp16()
             return
         with unasked():
             self.ds.step()
+
+    def _step_in_fp16(self) -> None:
+        try:
+            self.ds.step()
+        except Exception as error:  # DeepSpeed 0.19.8 raises this one bare, from its loss scaler
+            if "loss scale already at minimum" not in str(error):
+                raise
+            raise NotFinite(
+                f"fp16's loss scale is at its least and gradients are still not finite: {error}",
+                allowed="gradients that some loss scale keeps within fp16",
+                change="a lower --optimizer.lr, or bf16; checkpoints already written are kept",
+            ) from error
 
     @property
     def finite(self) -> Tensor:

@@ -95,7 +95,7 @@ class Run:
         state = self.checkpointer.resume(allow_change)
         if state is not None:
             self.step = state["step"]
-            self.not_finite.steps = list(state["not_finite_steps"])
+            self.not_finite.resume(state["not_finite_steps"], self.step)
             self.loader.load_state_dict(state["loader"])
             self.method.load_state_dict(state["method"])
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from skill_fast.errors import NotFinite
+from skill_fast.telemetry.sinks import truncate_after
 
 IN_A_ROW = 3
 OF_THE_LATEST, LATEST = 10, 1000
@@ -33,6 +34,12 @@ class NotFiniteSteps:
         self._file, self._ids_of, self._judged = file, ids_of, judged
         self._noted: list[tuple[int, Tensor, np.ndarray]] = []
         self.steps: list[int] = []
+
+    def resume(self, steps: Sequence[int], step: int) -> None:
+        """Go on after ``step`` with a checkpoint's ``steps``; lines of later steps, which come again, are dropped."""
+        self.steps = list(steps)
+        if self._file is not None:
+            truncate_after(self._file, step)
 
     def note(self, step: int, finite: Tensor, products: np.ndarray) -> None:
         """step: counted from 1. finite: [] bool on the device. products: [n] rows of the step's batches."""

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from skill_fast.models.speed import packed_features
+from skill_fast.models.speed import PackedBlock, packed_features
 from skill_fast.models.vit import fan_in_init
 
 
@@ -93,14 +93,14 @@ class MultiCrop(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.head = head
-        self.packed = False
-        """Whether the token-wise layers see the crops of all resolutions at once (``speed.prepare``)."""
+        self.packed: PackedBlock | None = None
+        """What carries out a block where its layers see the crops of all resolutions at once (``speed.prepare``)."""
 
     def forward(self, *crops: Float[Tensor, "_ batch 3 _ _"]) -> Float[Tensor, "all_views batch prototypes"]:
         batch = crops[0].shape[1]
         groups = [group.flatten(0, 1) for group in crops]
-        if self.packed:
-            features = packed_features(self.backbone, groups)
+        if self.packed is not None:
+            features = packed_features(self.backbone, groups, self.packed)
         else:
             features = torch.cat([self.backbone(group) for group in groups])
         return self.head(features).unflatten(0, (-1, batch))

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, no_type_check
 
 import torch
 from torch import Tensor, nn
 
 from skill_fast.errors import BadUsage
+
+PackedBlock = Callable[[Any, Tensor, list[tuple[int, int]]], Tensor]
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ def prepare(student: nn.Module, teacher: nn.Module, config: SpeedConfig, device:
                     change="leave out --speed.packed",
                 )
             check_plain(model.backbone, "--speed.packed")
-            model.packed = True
+            model.packed = packed_block
     if config.drop_path_by_subset:
         check_plain(encoders[0].backbone, "--speed.drop-path-by-subset")
         drop_by_subset(encoders[0].backbone)
@@ -66,8 +68,12 @@ def compile_blocks(models: list[Any]) -> None:
     blocks = [block for model in models for block in getattr(model.backbone, "blocks", ())]  # none in a CNN
     limit = torch._dynamo.config
     limit.recompile_limit = max(limit.recompile_limit, 8 * len(blocks))  # past it blocks would silently run eagerly
+    compiled = torch.compile(packed_block, dynamic=False)
     for block in blocks:
         block.compile(dynamic=False)
+    for model in models:
+        if getattr(model, "packed", None):  # calls a block's layers, not the block
+            model.packed = compiled
 
 
 def check_plain(backbone: Any, option: str) -> None:
@@ -120,10 +126,21 @@ class _SubsetForward:
         return torch.index_add(x, 0, chosen, branch(x[chosen]).to(x.dtype), alpha=samples / kept)
 
 
-def packed_features(backbone: Any, groups: list[Tensor]) -> Tensor:
+# The next four are traced by torch.compile, and run-time checks of types, as in the tests, would be with them.
+
+
+@no_type_check
+def packed_block(block: Any, x: Tensor, shapes: list[tuple[int, int]]) -> Tensor:
+    """One block over the tokens of all resolutions, [sum of B_i N_i, dim]; shapes: (B_i, N_i) each."""
+    x = x + _dropped(block.drop_path1, block.ls1(_attention(block.attn, block.norm1(x), shapes)), shapes)
+    return x + _dropped(block.drop_path2, block.ls2(block.mlp(block.norm2(x))), shapes)
+
+
+def packed_features(backbone: Any, groups: list[Tensor], block_forward: PackedBlock = packed_block) -> Tensor:
     """Features of crops of several resolutions, [sum of B_i, dim], with one pass of the token-wise layers over all.
 
-    groups: [B_i, 3, H_i, W_i]. Equal to ``cat([backbone(group) for group in groups])``.
+    groups: [B_i, 3, H_i, W_i]. block_forward: ``packed_block`` or its compiled form. Equal to
+    ``cat([backbone(group) for group in groups])``.
 
     ::
 
@@ -134,17 +151,18 @@ def packed_features(backbone: Any, groups: list[Tensor]) -> Tensor:
     shapes = [(e.shape[0], e.shape[1]) for e in embedded]
     x = torch.cat([e.flatten(0, 1) for e in embedded])
     for block in backbone.blocks:
-        x = x + _dropped(block.drop_path1, block.ls1(_attention(block.attn, block.norm1(x), shapes)), shapes)
-        x = x + _dropped(block.drop_path2, block.ls2(block.mlp(block.norm2(x))), shapes)
+        x = block_forward(block, x, shapes)
     x = backbone.norm(x)
     tokens = [part.unflatten(0, shape) for part, shape in zip(_parts(x, shapes), shapes)]
     return torch.cat([backbone.forward_head(part) for part in tokens])
 
 
+@no_type_check
 def _parts(x: Tensor, shapes: list[tuple[int, int]]) -> Iterator[Tensor]:
     yield from x.split([samples * tokens for samples, tokens in shapes])
 
 
+@no_type_check
 def _attention(attention: Any, x: Tensor, shapes: list[tuple[int, int]]) -> Tensor:
     """x: [tokens of all samples, dim]; each sample attends to itself alone."""
     mixed = []
@@ -159,6 +177,7 @@ def _attention(attention: Any, x: Tensor, shapes: list[tuple[int, int]]) -> Tens
     return attention.proj(attention.norm(torch.cat(mixed)))
 
 
+@no_type_check
 def _dropped(drop_path: nn.Module, x: Tensor, shapes: list[tuple[int, int]]) -> Tensor:
     """Stochastic depth a sample, as on each resolution alone."""
     if isinstance(drop_path, nn.Identity) or not drop_path.training:

@@ -11,7 +11,7 @@ from unittest import mock
 import torch
 
 from skill_fast.engine.deepspeed_engine import build_engine, init_distributed, leave
-from skill_fast.errors import BadUsage
+from skill_fast.errors import BadUsage, NotFinite
 from tests.engine.toy import Toy, ds_config, train_step
 
 
@@ -105,6 +105,24 @@ def refusals() -> dict[str, str]:
     return told
 
 
+def fp16_at_its_floor() -> dict[str, Any]:
+    """How a run in fp16 ends whose loss scale begins at its least, and whose gradients are never finite."""
+    from deepspeed.accelerator import get_accelerator
+
+    config = ds_config(2, "fp16")
+    config["fp16"] |= {"initial_scale_power": 0, "min_loss_scale": 1, "hysteresis": 1}
+    with mock.patch.object(get_accelerator(), "is_fp16_supported", return_value=True):
+        engine = build_engine(Toy(), config)
+    before = [p.detach().clone() for p in engine.module.parameters()]
+    try:
+        for step in range(4):
+            train_step(engine, step, spoil=True)
+    except NotFinite as failure:
+        same = all(torch.equal(a, b) for a, b in zip(before, engine.module.parameters()))
+        return {"said": str(failure), "exit_code": failure.exit_code, "untouched": same}
+    return {}
+
+
 def main(folder: Path) -> None:
     rank, world_size, device = init_distributed()
     if folder.name == "hello":  # only say that we are here
@@ -113,6 +131,7 @@ def main(folder: Path) -> None:
         cases = [(0, "fp32"), (1, "fp32"), (2, "fp32"), (0, "bf16"), (2, "bf16")]
         told: dict[str, Any] = {f"zero{s}-{p}": trained(ds_config(s, p)) for s, p in cases}
         told["refusals"] = refusals()
+        told["fp16 at its floor"] = fp16_at_its_floor()
         (folder / "told.json").write_text(json.dumps(told))
     leave()
 

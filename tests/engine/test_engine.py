@@ -54,6 +54,12 @@ def test_what_deepspeed_refuses_is_bad_usage(told: dict[str, Any]) -> None:
     assert "fp16, which this cpu can not" in refusals["fp16 on a cpu"]
 
 
+def test_fp16_that_can_not_lower_its_scale_ends_with_5(told: dict[str, Any]) -> None:
+    """C7: DeepSpeed's own exception there is a bare one."""
+    ended = told["fp16 at its floor"]
+    assert ended["exit_code"] == 5 and ended["untouched"] and "loss scale already at minimum" in ended["said"]
+
+
 def test_it_starts_without_a_word(told: dict[str, Any]) -> None:
     assert told["noise"] == []
 

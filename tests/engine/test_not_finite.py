@@ -49,6 +49,17 @@ def test_a_resumed_run_goes_on_counting():
         noted("xx", every=5, steps=[0])
 
 
+def test_a_resumed_run_lists_no_step_twice(tmp_path):
+    file = tmp_path / "n.jsonl"
+    noted(".x..x", every=5, file=file)
+    again = NotFiniteSteps(file, ids_of, judged=True)
+    again.resume([2], 4)
+    again.note(5, torch.tensor(False), np.array([9]))
+    again.look()
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    assert [line["step"] for line in lines] == again.steps == [2, 5] and lines[1]["products"] == ["p9"]
+
+
 def test_a_search_for_a_loss_scale_is_not_judged():
     assert noted("xxxx", every=2, judged=False).steps == [1, 2, 3, 4]
 
