@@ -75,14 +75,15 @@ def _pooled(rows: Sequence[Record]) -> str:
 
 
 def best_of(what: str) -> Callable[[Sequence[Record]], list[tuple[str, str, Record]]]:
-    """The highest rate of the newest run that has the row or a sweep of it ("train/total, batch 512"), and which."""
+    """The highest rate of the newest run that has the row or a sweep of it ("train/total, batch 512"): model, which."""
 
     def found(records: Sequence[Record]) -> list[tuple[str, str, Record]]:
         rows = [r for r in records if r.what.partition(", ")[0] == what and r.value]
         if not rows:
             return []
         best = max((r for r in rows if r.run == rows[-1].run), key=lambda r: r.value or 0.0)
-        return [(best.what.partition(", ")[2], quantity(best.value or 0.0, best.unit), best)]
+        named = (best.fields.get("settings", {}).get("model"), best.what.partition(", ")[2])
+        return [(", ".join(filter(None, named)), quantity(best.value or 0.0, best.unit), best)]
 
     return found
 
@@ -109,7 +110,10 @@ def _to_their_base(record: Record, other: Record) -> float:
 DALI_READER = "loader/DALI readers.webdataset, random inside"
 HEADLINES = (
     Headline("training, photographs from disk", best_of("train/total")),
-    Headline("the same to synthetic tensors on the device", ratio_of("train/total", "train/compute only")),
+    Headline(
+        "training as it is by default, to synthetic tensors on the device",
+        ratio_of("train/total", "train/compute only"),
+    ),
     Headline("training to the original DINO recipe", ratio_of("peers/ours", "peers/original DINO recipe")),
     Headline("training to lightly's recipe", ratio_of("peers/ours", "peers/lightly")),
     Headline("loader alone, 2 x 224 + 8 x 96", value_of("loader/ours")),

@@ -65,10 +65,14 @@ def test_seed_epoch_and_view_change_the_crops(index):
 
 
 def test_second_photographs_are_other_ones_each_as_often(catalogue):
-    products = [replace(p, photographs=[(50, 50)] * n) for p, n in zip(some_products(4), (1, 2, 4, 5))]
+    """Products of 1, 2, 4, 5 and 100 photographs (A6): Pearson's chi-squared within 3 sigma of its expectation.
+
+    chi-squared = sum of (times - expected)^2 / expected;  mean k, standard deviation sqrt(2 k) for k + 1 photographs
+    """
+    products = [replace(p, photographs=[(50, 50)] * n) for p, n in zip(some_products(5), (1, 2, 4, 5, 100))]
     index = open_index(catalogue(products))
     planner = Planner(index, (GLOBAL,), 1)
-    for image in range(index.images):
+    for image in [*range(12), 50, index.images - 1]:
         n = 4000
         images = np.full(n, image)
         second = planner.second_photographs(0, np.arange(n), images)
@@ -80,8 +84,8 @@ def test_second_photographs_are_other_ones_each_as_often(catalogue):
             continue
         shown, times = np.unique(second, return_counts=True)
         assert image not in shown and len(shown) == count - 1
-        expected = n / (count - 1)
-        assert np.abs(times - expected).max() < 5 * np.sqrt(expected)
+        expected, free = n / (count - 1), count - 2
+        assert ((times - expected) ** 2).sum() / expected <= free + 3 * np.sqrt(2 * free)
 
 
 def test_upright_windows_lie_in_the_photograph_and_keep_their_share(index):
