@@ -66,6 +66,7 @@ def plan(gpu: bool) -> list[Row]:
             Row("peers", 0.3, 90, ("benchmarks.peers", *whole, "--repeats", "1", "--seconds", "6")),
             Row("loader", 0.2, 60, ("benchmarks.loader", *whole, "--repeats", "1", "--seconds", "4", "--sweep")),
             Row("step", 0.3, 60, ("benchmarks.step", "--out", OUT, "--budget-s", LEFT_S, "--seconds", "3")),
+            Row("arrangements", 0.1, 30, ("benchmarks.arrangements", "--data", DATA, "--out", OUT, "--turns", "3")),
             Row("sweep", 0.4, 90, ("benchmarks.train", *whole, "--repeats", "1", "--seconds", "4", "--sweep")),
             Row(
                 "shards", 0.2, 60, ("benchmarks.shards", "--images", "100", "--repeats", "1", "--memory", "--out", OUT)
