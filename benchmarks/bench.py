@@ -2,10 +2,9 @@
 
     python -m benchmarks.bench [--budget-s 480] [--data SHARDS] [--out FOLDER] [--list]
 
-Each benchmark is a process of its own. Most write their records as they come, so that what a budget or a Ctrl-C cuts
-off leaves what was measured; ``loader`` and ``shards`` write at their end. A benchmark that ends with an error is named
-at the end, and the exit code is 1. On a machine without a GPU the CPU's rows run. Afterwards
-``python -m benchmarks.report --records FOLDER`` draws what came.
+Each benchmark is a process of its own and writes its records as they come, so that what a budget or a Ctrl-C cuts off
+leaves what was measured. A benchmark that ends with an error is named at the end, and the exit code is 1. On a machine
+without a GPU the CPU's rows run. Afterwards ``python -m benchmarks.report --records FOLDER`` draws what came.
 """
 
 from __future__ import annotations
