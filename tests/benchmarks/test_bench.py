@@ -46,6 +46,18 @@ def test_the_training_comes_first_and_the_least_times_fit(gpu):
     assert sum(row.least_s for row in rows[:4]) < 480
 
 
+@pytest.mark.parametrize("gpu", [False, True], ids=["cpu", "gpu"])
+def test_every_row_but_the_last_two_is_begun_though_all_before_take_their_whole_share(gpu):
+    """Of the usual budget and of ten minutes; the step and the kernels are among them."""
+    rows = plan(gpu)[:-2]
+    assert {"train", "kernels", "step", "peers"} <= {row.name for row in rows}
+    for budget_s in (480.0, 600.0):
+        left_s = budget_s
+        for row in rows:
+            assert left_s >= row.least_s, row.name
+            left_s -= max(row.share * budget_s, row.least_s)
+
+
 def row(name: str, code: str, **about) -> Row:
     return Row(name, about.pop("share", 1.0), about.pop("least_s", 0.1), ("-c", code, "{out}"))
 
