@@ -2,10 +2,9 @@
 
     python -m benchmarks.bench [--budget-s 480] [--data SHARDS] [--out FOLDER] [--list]
 
-Each benchmark is a process of its own. Most write their records as they come, so that what a budget or a Ctrl-C cuts
-off leaves what was measured; ``loader`` and ``shards`` write at their end. A benchmark that ends with an error is named
-at the end, and the exit code is 1. On a machine without a GPU the CPU's rows run. Afterwards
-``python -m benchmarks.report --records FOLDER`` draws what came.
+Each benchmark is a process of its own and writes its records as they come, so that what a budget or a Ctrl-C cuts off
+leaves what was measured. A benchmark that ends with an error is named at the end, and the exit code is 1. On a machine
+without a GPU the CPU's rows run. Afterwards ``python -m benchmarks.report --records FOLDER`` draws what came.
 """
 
 from __future__ import annotations
@@ -55,8 +54,8 @@ def plan(gpu: bool) -> list[Row]:
     """What to measure, most important first.
 
     Budgets are given in seconds from which no further measurement starts; the last one then takes its own time, and
-    what exceeds a row's share is stopped. The shares of the rows before the last two add up to the whole, so that each
-    of them is begun; the last two get what the others left.
+    what exceeds a row's share is stopped. The shares of the first rows add up to the whole, so that each of them is
+    begun; the others get what those left.
     """
     whole = ("--data", DATA, "--out", OUT, "--budget-s", LEFT_S)
     alone = ("--out", OUT, "--budget-s", LEFT_S)
@@ -69,6 +68,7 @@ def plan(gpu: bool) -> list[Row]:
             Row("step", 0.35, 120, ("benchmarks.step", *alone, *once, "3")),  # a row compiles: a minute
             Row("peers", 0.2, 90, ("benchmarks.peers", *whole, *once, "6")),
             Row("loader", 0.15, 60, ("benchmarks.loader", *whole, *once, "4", "--sweep")),
+            Row("arrangements", 0.1, 30, ("benchmarks.arrangements", "--data", DATA, "--out", OUT, "--turns", "3")),
             Row("sweep", 0.4, 90, ("benchmarks.train", *whole, *once, "4", "--sweep")),
             Row("shards", 0.2, 60, shards),
         ]

@@ -7,6 +7,7 @@ import importlib
 import json
 import sys
 import time
+from itertools import accumulate
 
 import pytest
 import torch
@@ -47,9 +48,11 @@ def test_the_training_comes_first_and_the_least_times_fit(gpu):
 
 
 @pytest.mark.parametrize("gpu", [False, True], ids=["cpu", "gpu"])
-def test_every_row_but_the_last_two_is_begun_though_all_before_take_their_whole_share(gpu):
+def test_the_first_rows_are_begun_though_all_before_take_their_whole_share(gpu):
     """Of the usual budget and of ten minutes; the step and the kernels are among them."""
-    rows = plan(gpu)[:-2]
+    rows = [
+        row for row, sum_of_shares in zip(plan(gpu), accumulate(r.share for r in plan(gpu))) if sum_of_shares < 1.01
+    ]
     assert {"train", "kernels", "step", "peers"} <= {row.name for row in rows}
     for budget_s in (480.0, 600.0):
         left_s = budget_s

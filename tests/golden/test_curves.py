@@ -33,8 +33,8 @@ NAMES = [f"world {world}, {case}" for world in WORLDS for case in [*DEMO, *SMALL
 FUSED = [f"world {world}, {case} fused" for world in WORLDS for case in SMALL]
 FIRST = {"fp32": "world 1, zero0-fp32", "bf16": "world 1, zero0-bf16", "small": "world 1, small-zero0-fp32"}
 ALIKE = {"fp32": 1e-5, "bf16": 0.02, "small": 1e-5}
-"""Relative. Stages and ranks sum in other orders: at most 9e-7 in 200 steps in fp32 (small: 1.4e-6), 1.4 % in bf16, was seen; from
-fp32 to bf16 it is 2.9 % and more, so that a run in the wrong precision is found."""
+"""Relative. Stages and ranks sum in other orders: at most 9e-7 in 200 steps in fp32 (small: 1.4e-6), 1.4 % in bf16,
+was seen; from fp32 to bf16 it is 2.9 % and more, so that a run in the wrong precision is found."""
 AS_BEFORE = {"fp32": 1e-4, "bf16": 0.02, "small": 1e-4}
 """Of the golden curve, which was taken on one kind of CPU: others multiply matrices in another order."""
 FUSED_ALIKE = 1e-5
