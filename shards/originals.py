@@ -19,7 +19,7 @@ from shards.sources.drawing import Drawing, draw
 from shards.sources.product import Catalogue, Photograph, Product, name_of
 from shards.tables import rows
 
-OF_THE_SOURCE = ("bad_row", "outside_product", "unknown_image")
+OF_THE_SOURCE = ("bad_row", "outside_product", "not_a_photograph", "unknown_image")
 """Reasons that a row of the catalogue gets; its path may be that of a photograph which another row names as well."""
 
 

@@ -20,6 +20,7 @@ IMAGE_REASONS = (
     "unknown_image",
     "bad_row",
     "outside_product",
+    "not_a_photograph",
     "near_duplicate",
     "exact_duplicate",
 )

@@ -44,7 +44,7 @@ class Gathering:
     combine: one mention from all of a product; by default the first non-empty value of each label and attribute.
 
     Going through it again gives the same. ``notes`` counts what was decided on the way: merged_products,
-    contradicting_labels.
+    contradicting_labels; and before, ``noted``.
     """
 
     def __init__(
@@ -56,6 +56,8 @@ class Gathering:
         combine: Callable[[list[Mention]], Mention] | None = None,
     ) -> None:
         self.notes: Counter[str] = Counter()
+        self.noted: Counter[str] = Counter()
+        """By whoever gathers; goes into the notes as it is."""
         self._locate, self._on_duplicate, self._combine = locate, on_duplicate, combine
         self._unites = repeats or on_duplicate == "merge"
         self._spool = Spool()
@@ -94,6 +96,7 @@ class Gathering:
 
     def __iter__(self) -> Iterator[Product | Reject]:
         self.notes.clear()
+        self.notes.update(self.noted)
         for records in self._spool.groups():
             if isinstance(records[0], dict):
                 yield Reject(**records[0])
