@@ -4,14 +4,17 @@ import hashlib
 from collections import Counter
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shards.build import Progress, build
 from shards.errors import BadData, BadUsage
 from shards.rejects import Reject
 from shards.selection import Selection, parse_split, select, split_of
 from shards.sources.product import Catalogue, Product
+from tests.shards.conftest import photograph
 
 SPLIT = (("train", 0.8), ("val", 0.1), ("test", 0.1))
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=9)
@@ -33,27 +36,64 @@ def test_without_a_choice_the_catalogue_is_the_same() -> None:
     assert select(catalogue, Selection()) is catalogue and Selection().options() == {}
 
 
-def test_other_types_and_what_is_over_the_cap_become_rejects() -> None:
+def test_other_types_become_rejects_and_the_cap_counts_what_is_to_do() -> None:
     catalogue = Catalogue([BAD_ROW, *TYPED, Reject("p0", "", "duplicate_product", "")], 31, {"seed": 1}, {"note": 1})
     found = select(catalogue, Selection(types=("dress",), cap_per_type=3))
     entries = list(found.entries)
     assert entries == list(found.entries), "can be gone through again"
     kept = [entry for entry in entries if isinstance(entry, Product)]
-    assert kept == [TYPED[1], TYPED[2], TYPED[4]], "the first three, in the order of the catalogue"
+    assert kept == [entry for entry in TYPED if entry.product_type == "dress"], "what is full the packing knows"
     reasons = Counter(entry.reason for entry in entries if isinstance(entry, Reject))
-    assert reasons == {"other_type": 4, "over_cap": 5, "bad_row": 1, "duplicate_product": 1}
+    assert reasons == {"other_type": 4, "bad_row": 1, "duplicate_product": 1}
     assert [entry.product_id for entry in entries[1:-1]] == [entry.product_id for entry in TYPED], (
         "nobody changed places"
     )
-    # Exactly what will be seen: the photographs that are left, and the row that named none.
-    assert found.images == 1 + sum(len(entry.photographs) for entry in kept)
+    # What will be seen where all are good: the photographs of the first three, and the row that named none.
+    assert found.images == 1 + sum(len(TYPED[number].photographs) for number in (1, 2, 4))
     assert (found.options, found.notes) == ({"seed": 1}, {"note": 1})
 
 
-def test_a_cap_alone_holds_for_each_type() -> None:
-    entries = select(Catalogue(TYPED, 30), Selection(cap_per_type=2)).entries
-    kept = Counter(entry.product_type for entry in entries if isinstance(entry, Product))
-    assert kept == {"dress": 2, "shirt": 2}
+@pytest.fixture
+def half_good(tmp_path: Path) -> Path:
+    """Twelve products of one photograph in two types; of shirts the first and third, of dresses the last are bad."""
+    for number in range(12):
+        kind = "dress" if number % 2 else "shirt"
+        path = photograph(tmp_path / "c" / kind / f"p{number:02d}" / "0.png", 40, 40, seed=number)
+        if number in (0, 4, 11):
+            path.write_bytes(b"no image")
+    return tmp_path / "c"
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_a_cap_counts_what_is_written(half_good: Path, tmp_path: Path, workers: int) -> None:
+    """For each type, whatever the workers had decoded by then; what was left out counts as not seen."""
+    out = tmp_path / "out"
+    dataset = build(half_good, out, selection=Selection(cap_per_type=3), shard_mib=0.001, workers=workers)
+    products = pq.read_table(out / "products.parquet", columns=["product_id"])["product_id"].to_pylist()
+    assert products == ["p01", "p03", "p05", "p02", "p06", "p08"], "dresses, then shirts: the first three good ones"
+    counts = dataset["counts"]
+    assert counts["products_rejected"] == {"no_good_photographs": 2, "over_cap": 4}
+    assert (counts["images_seen"], counts["images_rejected"]) == (8, {"not_an_image": 2})
+    build(half_good, tmp_path / "alone", selection=Selection(cap_per_type=3), shard_mib=0.001, workers=0)
+    for path in (tmp_path / "alone").iterdir():
+        assert path.read_bytes() == (out / path.name).read_bytes()
+
+
+@pytest.mark.parametrize("after", range(1, 7))
+def test_a_cap_holds_over_an_interruption(half_good: Path, tmp_path: Path, after: int) -> None:
+    class Stop(Exception):
+        pass
+
+    def stop(done: Progress) -> None:
+        if done.products == after:
+            raise Stop
+
+    how = {"selection": Selection(cap_per_type=3), "shard_mib": 0.001, "workers": 0}
+    with pytest.raises(Stop):
+        build(half_good, tmp_path / "out", progress=stop, **how)
+    assert build(half_good, tmp_path / "out", **how) == build(half_good, tmp_path / "whole", **how)
+    for path in (tmp_path / "whole").iterdir():
+        assert path.read_bytes() == (tmp_path / "out" / path.name).read_bytes()
 
 
 def test_a_type_that_no_product_has_is_refused_with_those_there_are() -> None:
@@ -62,11 +102,6 @@ def test_a_type_that_no_product_has_is_refused_with_those_there_are() -> None:
     text = str(caught.value)
     assert "no product has the type 'drees'" in text and "dress (8), shirt (4), (none) (1)" in text
     assert "did you mean dress?" in text
-
-
-def test_a_type_that_only_the_cap_leaves_out_is_there() -> None:
-    entries = list(select(Catalogue(TYPED, 30), Selection(types=("dress", "shirt"), cap_per_type=1)).entries)
-    assert sum(isinstance(entry, Product) for entry in entries) == 2
 
 
 def test_crop_to_item_names_types_or_all() -> None:
