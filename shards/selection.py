@@ -14,6 +14,7 @@ from typing import Any
 from shards.errors import BadData, BadUsage
 from shards.rejects import IMAGE_REASONS, Reject
 from shards.sources.product import Catalogue, Product
+from shards.torn_groups import check_groups
 
 ALL = "all"
 SHOWN_TYPES = 40
@@ -100,9 +101,12 @@ def select(catalogue: Catalogue, selection: Selection) -> Catalogue:
 
     The cap is for the packing, which knows what of a product is left; here it only tells how much there is to do. With
     ``types``, ``cap_per_type`` or types in ``crop_to_item`` the catalogue is gone through once, without opening a
-    photograph: to count those that are left, and to raise BadData where a named type has no product.
+    photograph: to count those that are left, and to raise BadData where a named type has no product. So it is where the
+    source has splits of its own that are kept: BadData where they tear a variant group apart.
     """
     selected = _Selected(catalogue, selection)
+    if catalogue.gives_splits and not selection.split:
+        check_groups(selected.products)
     cut = tuple(name for name in selection.crop_to_item if name != "all")
     if not selection.types and selection.cap_per_type is None and not cut:
         return replace(catalogue, entries=selected) if selection.split else catalogue
@@ -135,6 +139,10 @@ class _Selected:
                 yield replace(entry, split=split_of(entry, self._selection.split))
             else:
                 yield entry
+
+    def products(self) -> Iterator[Product]:
+        """Those that are taken."""
+        return (entry for entry, reason in self.judged() if isinstance(entry, Product) and not reason)
 
     def judged(self) -> Iterator[tuple[Product | Reject, str]]:
         """Entries with the reason why they are left out, "" for those that are taken."""

@@ -104,6 +104,53 @@ def test_a_type_that_no_product_has_is_refused_with_those_there_are() -> None:
     assert "did you mean dress?" in text
 
 
+def grouped(*splits: tuple[str, str], given: bool = True) -> Catalogue:
+    """A product each, of a group and in a split."""
+    products = [
+        Product(f"p{number}", (Path("x.jpg"),), "dress" if number < 4 else "shirt", variant_group=group, split=split)
+        for number, (group, split) in enumerate(splits)
+    ]
+    return Catalogue(products, len(products), gives_splits=given)
+
+
+WHOLE = [("g0", "train"), ("g1", "test"), ("", "train"), ("", "test")]
+
+
+def test_a_group_in_several_splits_of_the_source_is_refused_by_name() -> None:
+    torn = [("g0", "test"), ("g1", "test"), ("g2", "test"), ("g2", "val"), ("g2", "train")]
+    with pytest.raises(BadData) as caught:
+        select(grouped(*WHOLE, *torn), Selection())
+    text = str(caught.value)
+    assert "2 variant groups in more than one split of the source: 'g0': 'p0' in train, 'p4' in test; 'g2': " in text
+    assert "'p6' in test, 'p7' in val" in text and "'g1'" not in text and "--split train=0.9,test=0.1" in text
+
+
+def test_splits_that_are_made_anew_or_products_that_are_left_out_tear_nothing() -> None:
+    for selection in (Selection(split=SPLIT), Selection(types=("dress",))):
+        select(grouped(*WHOLE, ("g0", "test")), selection)
+    select(grouped(*WHOLE, *WHOLE), Selection())
+
+
+def test_of_many_torn_groups_three_are_named() -> None:
+    with pytest.raises(BadData, match=r"50 variant groups in") as caught:
+        select(
+            grouped(*((f"g{number % 50}", "train" if number < 50 else "test") for number in range(100))), Selection()
+        )
+    assert str(caught.value).count(" in train") == 3
+
+
+def test_a_manifest_with_torn_groups_is_built_with_other_splits_only(tmp_path: Path) -> None:
+    rows = ["product_id,image_path,variant_group,split", "a,0.png,g,train", "b,1.png,g,test"]
+    for number in range(2):
+        photograph(tmp_path / f"{number}.png", 20, 20, seed=number)
+    (tmp_path / "m.csv").write_text("\n".join(rows) + "\n")
+    with pytest.raises(BadData, match="'g': 'a' in train, 'b' in test"):
+        build(tmp_path / "m.csv", tmp_path / "out", workers=0)
+    assert not (tmp_path / "out" / "dataset.json").exists()
+    dataset = build(tmp_path / "m.csv", tmp_path / "out", workers=0, selection=Selection(split=(("train", 1.0),)))
+    assert dataset["counts"]["products"] == 2
+
+
 def test_crop_to_item_names_types_or_all() -> None:
     assert [Selection(crop_to_item=("dress",)).crops(name) for name in ("dress", "shirt")] == [True, False]
     assert Selection(crop_to_item=("all",)).crops("")
