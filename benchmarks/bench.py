@@ -2,10 +2,9 @@
 
     python -m benchmarks.bench [--budget-s 480] [--data SHARDS] [--out FOLDER] [--list]
 
-Each benchmark is a process of its own. Most write their records as they come, so that what a budget or a Ctrl-C cuts
-off leaves what was measured; ``loader`` and ``shards`` write at their end. A benchmark that ends with an error is named
-at the end, and the exit code is 1. On a machine without a GPU the CPU's rows run. Afterwards
-``python -m benchmarks.report --records FOLDER`` draws what came.
+Each benchmark is a process of its own and writes its records as they come, so that what a budget or a Ctrl-C cuts off
+leaves what was measured. A benchmark that ends with an error is named at the end, and the exit code is 1. On a machine
+without a GPU the CPU's rows run. Afterwards ``python -m benchmarks.report --records FOLDER`` draws what came.
 """
 
 from __future__ import annotations
@@ -66,6 +65,7 @@ def plan(gpu: bool) -> list[Row]:
             Row("peers", 0.3, 90, ("benchmarks.peers", *whole, "--repeats", "1", "--seconds", "6")),
             Row("loader", 0.2, 60, ("benchmarks.loader", *whole, "--repeats", "1", "--seconds", "4", "--sweep")),
             Row("step", 0.3, 60, ("benchmarks.step", "--out", OUT, "--budget-s", LEFT_S, "--seconds", "3")),
+            Row("arrangements", 0.1, 30, ("benchmarks.arrangements", "--data", DATA, "--out", OUT, "--turns", "3")),
             Row("sweep", 0.4, 90, ("benchmarks.train", *whole, "--repeats", "1", "--seconds", "4", "--sweep")),
             Row(
                 "shards", 0.2, 60, ("benchmarks.shards", "--images", "100", "--repeats", "1", "--memory", "--out", OUT)

@@ -18,6 +18,7 @@ KINDS = {
     "kernels": "benchmarks.kernels",
     "step": "benchmarks.step",
     "scaling": "benchmarks.scaling",
+    "arrangements": "benchmarks.arrangements --data SHARDS",
     "feeding": "benchmarks.feeding --data SHARDS",
     "faults": "benchmarks.faults --data SHARDS",
     "shards": "benchmarks.shards --data photographs/",
@@ -89,15 +90,16 @@ def best_of(what: str) -> Callable[[Sequence[Record]], list[tuple[str, str, Reco
 
 
 def ratio_of(what: str, base: str) -> Callable[[Sequence[Record]], list[tuple[str, str, Record]]]:
-    """How many times ``base`` a row is, both in the newest run that has both; by their ratios within its repeats."""
+    """How many times ``base`` a row is, a data set, in its newest run that has both; by their ratios within repeats."""
 
     def found(records: Sequence[Record]) -> list[tuple[str, str, Record]]:
-        for record in reversed([r for r in records if r.what == what and r.value]):
+        by_data: dict[str, tuple[str, str, Record]] = {}
+        for record in (r for r in records if r.what == what and r.value):
             others = [r for r in records if r.what == base and r.run == record.run and r.value]
             if others:
                 one, other = (_to_their_base(*pair) for pair in ((record, others[-1]), (others[-1], record)))
-                return [("", quantity(one / other, "times"), record)]
-        return []
+                by_data[record.data] = (record.data, quantity(one / other, "times"), record)
+        return list(by_data.values())
 
     return found
 
@@ -116,7 +118,7 @@ HEADLINES = (
     ),
     Headline("training to the original DINO recipe", ratio_of("peers/ours", "peers/original DINO recipe")),
     Headline("training to lightly's recipe", ratio_of("peers/ours", "peers/lightly")),
-    Headline("loader alone, 2 x 224 + 8 x 96", value_of("loader/ours")),
+    Headline("loader alone, 2 x 224 + 8 x 96", value_of("loader/ours", each_data=True)),
     Headline("loader to torchvision + PIL", ratio_of("loader/ours", "loader/torchvision + PIL DataLoader")),
     Headline("loader to DALI's own webdataset reader", ratio_of("loader/ours", DALI_READER)),
     Headline("loader to webdataset + torchvision", ratio_of("loader/ours", "loader/webdataset + torchvision")),

@@ -15,6 +15,7 @@ import yaml
 
 import skill_fast
 from skill_fast.evaluate import embed, suite
+from skill_fast.methods import METHODS
 from skill_fast.presets import PRESETS
 from skill_fast.report import page
 from skill_fast.train import main
@@ -201,13 +202,24 @@ def test_a_folder_that_is_no_run_is_left_alone(drawn, tmp_path, capsys):
 
 def test_presets_are_written_down():
     """A preset that changes is a change that users notice: name it in the CHANGELOG and here."""
-    assert set(PRESETS) == {
-        "demo",
-        "skill_vit_small",
-        "skill_vit_base",
-        "skill_vit_small_color_agnostic",
-        "skill_vit_small_short",
+    demos = {f"{method}_demo" for method in METHODS}
+    baselines = {
+        "dino_vit_small",
+        "byol_resnet50",
+        "simclr_resnet50",
+        "mocov2_vit_small",
+        "simsiam_vit_small",
+        "pbcnet_resnet50",
+        "triplet_resnet50",
     }
+    ablations = {
+        "skill_vit_small_no_local_augmentation",
+        "skill_vit_small_weak_color",
+        "skill_vit_small_single_photograph",
+        "skill_vit_small_cross_resolution",
+    }
+    sizes = {"demo", "skill_vit_small", "skill_vit_base", "skill_vit_small_color_agnostic", "skill_vit_small_short"}
+    assert set(PRESETS) == sizes | demos | baselines | ablations
     paper = PRESETS["skill_vit_small"]
     assert (paper.head.prototypes, paper.views.local_crops, paper.views.local_size) == (65536, 8, 96)
     assert (paper.backbone.name, paper.backbone.image_size, paper.backbone.drop_path) == (
