@@ -361,9 +361,8 @@ def test_new_photographs_of_old_products_are_counted_though_not_added(
         photograph(source / name, 30, 30, seed=10 + number)
     before = files(out)
     append(source, out, workers=0)
-    assert (
-        files(out) == before and "have 2 more photographs in the source, which are not added" in capsys.readouterr().err
-    )
+    assert files(out) == before
+    assert "have 2 more photographs in the source, which are not added" in capsys.readouterr().err
     for number, name in enumerate(("q", "r")):
         photograph(source / name / "0.png", 30, 30, seed=20 + number)
         dataset = append(source, out, workers=0)
