@@ -133,6 +133,14 @@ HEADLINES = (
         "the same, trimming and padding to squares",
         value_of("shards/ratio/build, 1 worker to pillow loop to squares, 1 process", each_data=True),
     ),
+    Headline(
+        "two workers to one, photographs kept in their frame",
+        value_of("shards/ratio/build without H, 2 workers to build without H, 1 worker", each_data=True),
+    ),
+    Headline(
+        "two processes of the bare Pillow loop to one",
+        value_of("shards/ratio/pillow loop, 2 processes to pillow loop, 1 process", each_data=True),
+    ),
     Headline("building 1,000,000 tiny products", value_of("shards/scale/1000000/build")),
     Headline("opening them for training", value_of("shards/scale/1000000/open for training")),
 )

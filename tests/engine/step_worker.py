@@ -36,8 +36,8 @@ OPTIONS = {
     "sinkhorn": ["--skill.centering", "sinkhorn"],
 }
 OTHERS = [*(name for name in METHODS if name != "skill"), *OPTIONS]
-STAGE_OF_OTHERS = {1: "zero0-fp32", 2: "zero2-bf16"}
-"""By number of ranks: the ends of what there is."""
+STAGE_OF_OTHERS = {1: "zero0-bf16", 2: "zero2-bf16"}
+"""By number of ranks; in bf16, where batch norm meets fp32 statistics."""
 
 
 def run_of(data: str, folder: Path, case: str) -> Run:
