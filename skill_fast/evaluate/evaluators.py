@@ -9,10 +9,9 @@ import numpy as np
 
 from skill_fast.evaluate.color import ColorFloor, color_entropy, usable_design_labels, why_no_color_entropy
 from skill_fast.evaluate.color_names import BASIC_NAMES, catalogue_color
-from skill_fast.evaluate.embed import product_means
 from skill_fast.evaluate.knn import knn_scores, why_not_scorable
 from skill_fast.evaluate.probe import probe_scores, probe_split
-from skill_fast.evaluate.products import ProductSet, group_codes
+from skill_fast.evaluate.products import ProductSet, group_codes, product_means
 from skill_fast.evaluate.retrieval import RetrievalScore, same_design_other_color, same_product
 from skill_fast.evaluate.variants import LARGEST_BLOCK, blocks, variant_scores
 

@@ -27,7 +27,7 @@ from skill_fast.evaluate.baselines import BASELINES
 from skill_fast.evaluate.color import color_floor
 from skill_fast.evaluate.color_names import basic_color_shares
 from skill_fast.evaluate.compare import main_compare
-from skill_fast.evaluate.embed import BATCH_SIZE, Embedder, choose_device, embed_all, product_means, progress_bar
+from skill_fast.evaluate.embed import BATCH_SIZE, Embedder, choose_device, embed_all
 from skill_fast.evaluate.evaluators import (
     ColorLabels,
     Value,
@@ -42,7 +42,8 @@ from skill_fast.evaluate.evaluators import (
     why_absent,
 )
 from skill_fast.evaluate.knn import NEIGHBORS, TEMPERATURE
-from skill_fast.evaluate.products import SPLITS, ProductSet, select_products
+from skill_fast.evaluate.products import SPLITS, ProductSet, product_means, select_products
+from skill_fast.evaluate.progress import progress_bar
 from skill_fast.evaluate.scoreboard import print_table
 from skill_fast.evaluate.tables import main_tables
 from skill_fast.models.encoder import Encoder, load_encoder

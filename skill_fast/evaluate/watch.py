@@ -10,9 +10,8 @@ from torch import Tensor, nn
 
 from skill_fast.data.evaluation import EvaluationLoader
 from skill_fast.data.index import CatalogueIndex
-from skill_fast.evaluate.embed import product_means
 from skill_fast.evaluate.knn import knn_score, why_not_scorable
-from skill_fast.evaluate.products import choose_split, group_codes
+from skill_fast.evaluate.products import choose_split, group_codes, product_means
 from skill_fast.evaluate.retrieval import same_product
 from skill_fast.telemetry.collapse import rank_me, unit_std
 
