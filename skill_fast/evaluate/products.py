@@ -64,21 +64,27 @@ def product_rows(index: CatalogueIndex, split: str) -> np.ndarray:
     return index.select(None if split == "all" else split)
 
 
-def select_products(index: CatalogueIndex, split: str | None = None) -> ProductSet:
+def select_products(index: CatalogueIndex, split: str | None = None, at_most: int | None = None) -> ProductSet:
     """Choose queries and bank.
 
     The test split is asked and the train split votes where the data set has both and "test" is evaluated; otherwise
-    every product of the split is asked and all the others vote (leave-one-out).
+    every product of the split is asked and all the others vote (leave-one-out). ``at_most``: of either split as many
+    products at most, drawn by whole variant groups with a fixed seed.
     """
     split = choose_split(index, split)
     asked = product_rows(index, split)
     held_out = split == "test" and "train" in index.column("split")
     voters = product_rows(index, "train") if held_out else asked
+    protocol = "queries: test, bank: train" if held_out else f"leave one out of {split}"
+    if at_most is not None and at_most < max(len(asked), len(voters)):
+        asked = _some_groups(index, asked, at_most)
+        voters = _some_groups(index, voters, at_most) if held_out else asked
+        protocol += f", at most {at_most} drawn"
     rows = np.concatenate([asked, voters]) if held_out else asked
     queries = np.arange(len(asked))
     return ProductSet(
         split=split,
-        protocol="queries: test, bank: train" if held_out else f"leave one out of {split}",
+        protocol=protocol,
         rows=rows,
         images=index.images_of(rows),
         product_of_image=np.repeat(np.arange(len(rows)), index.images_per_product[rows]),
@@ -87,6 +93,15 @@ def select_products(index: CatalogueIndex, split: str | None = None) -> ProductS
         attributes=_attributes(index, rows),
         groups=index.column("variant_group")[rows],
     )
+
+
+def _some_groups(index: CatalogueIndex, rows: np.ndarray, at_most: int) -> np.ndarray:
+    """Rows of variant groups drawn until the next one would be too many; at least one group. Ascending."""
+    codes = group_codes(index.column("variant_group")[rows])
+    names, group, sizes = np.unique(codes, return_inverse=True, return_counts=True)
+    order = np.random.default_rng(0).permutation(len(names))
+    kept = order[: max(1, int(np.searchsorted(np.cumsum(sizes[order]), at_most, side="right")))]
+    return rows[np.isin(group, kept)]
 
 
 def product_means(embeddings: np.ndarray, product_of_image: np.ndarray) -> np.ndarray:

@@ -71,6 +71,7 @@ def evaluate(
     tasks: Sequence[str] = DEFAULT_TASKS,
     *,
     split: str | None = None,
+    at_most: int | None = None,
     batch_size: int = BATCH_SIZE,
     device: torch.device | str | None = None,
     threads: int | None = None,
@@ -79,14 +80,15 @@ def evaluate(
     """Score encoders and baselines side by side; the result is plain data, for JSON and ``print_table``.
 
     run_or_encoders: a run folder (its encoder, trained and untrained) or row name -> encoder, all of one crop.
-    ``split`` None: the test split where there is one, else every product. ``done(photographs, total)`` per batch.
+    ``split`` None: the test split where there is one, else every product; ``at_most`` products of it, and of those that
+    vote. ``done(photographs, total)`` per batch.
     Result: ``rows`` (row name -> score name -> value), ``absent`` (score name -> reason), and what was measured how.
     Raises BadUsage for unknown tasks or splits, BadData for runs and data sets that are none.
     """
-    _check_tasks(tasks)
+    check_tasks(tasks)
     encoders = run_or_encoders if isinstance(run_or_encoders, Mapping) else load_rows(run_or_encoders)
     index = data if isinstance(data, CatalogueIndex) else open_index(data)
-    products = select_products(index, split)
+    products = select_products(index, split, at_most)
     device = choose_device(str(device) if device is not None else None)
     started = time.perf_counter()
     found = _embed(index, products, encoders, batch_size, device, threads, done)
@@ -138,11 +140,19 @@ def load_rows(run: str | os.PathLike[str], pooling: str = "class") -> dict[str, 
     }
 
 
-def _check_tasks(tasks: Sequence[str]) -> None:
+def tasks_of(text: str, option: str = "--tasks") -> list[str]:
+    """ "knn,color" -> its tasks; raises BadUsage, naming ``option``, where one is unknown or none is named."""
+    tasks = [task.strip() for task in text.split(",") if task.strip()]
+    check_tasks(tasks, option)
+    return tasks
+
+
+def check_tasks(tasks: Sequence[str], option: str = "--tasks") -> None:
+    """Raise BadUsage, naming ``option``, unless each of them is a task and there is one."""
     unknown = [task for task in tasks if task not in TASKS]
     if unknown or not tasks:
         came = f"task {', '.join(repr(task) for task in unknown)} is not known" if unknown else "no task was named"
-        raise BadUsage(came, allowed=", ".join(TASKS), change="--tasks " + ",".join(TASKS))
+        raise BadUsage(came, allowed=", ".join(TASKS), change=f"{option} {','.join(TASKS)}")
 
 
 def _embed(
@@ -265,8 +275,7 @@ def _run(arguments: Sequence[str] | None) -> None:
         raise BadUsage(f"--batch-size {options.batch_size}", allowed="1 or more", change="--batch-size")
     if options.json and not options.json.parent.is_dir():
         raise BadUsage(f"the folder '{options.json.parent}' does not exist", change=f"mkdir -p {options.json.parent}")
-    tasks = [task.strip() for task in options.tasks.split(",") if task.strip()]
-    _check_tasks(tasks)
+    tasks = tasks_of(options.tasks)
     encoders = load_rows(options.run, options.pooling)
     index = open_index(options.data or recorded_data(options.run), cache_config(options))
     with progress_bar() as progress:
