@@ -25,85 +25,111 @@ from skill_fast.models.vit import build_backbone
 from tests.engine.launch import ROOT, environment, free_port
 from tests.evaluate.conftest import TINY
 
-WORKER = str(Path(__file__).with_name("embed_worker.py"))
 BATCHES = ("--batch-size", "8", "--part", "30", "--device", "cpu")  # parts of 32: 265 photographs are 9 parts
 
 
-def start(run, demo, out, *options, seconds=0.0, rank=0, ranks=1, port=0):
-    command = [sys.executable, WORKER, str(seconds), str(run), "--data", str(demo), "--out", str(out)]
-    return subprocess.Popen(
-        [*command, *BATCHES, *options],
-        env=environment(rank, ranks, port),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        cwd=ROOT,
-    )
+class Starter:
+    """Starts skill-embed on the drawn data set, as a process a rank."""
+
+    def __init__(self, process, run, demo):
+        self.process, self.common = process, [str(run), "--data", str(demo), *BATCHES]
+
+    def ask(self, request):
+        self.process.stdin.write(json.dumps(request) + "\n")
+        self.process.stdin.flush()
+        return int(self.process.stdout.readline())
+
+    def start(self, out, *, seconds=0.0, rank=0, ranks=1, port=0):
+        """The pid of one rank; what it prints goes to a file beside ``out``'s folder."""
+        world = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": ranks, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        request = {
+            "arguments": [*self.common, "--out", str(out)],
+            "seconds": seconds,
+            "output": self.said_at(out, rank),
+        }
+        return self.ask(request | {"env": {name: str(value) for name, value in world.items()}})
+
+    def said_at(self, out, rank):
+        return f"{out.parent}.rank-{rank}.txt"
+
+    def end(self, pid, out, rank=0):
+        """(exit code, what it printed) of a rank, after waiting for it."""
+        return self.ask({"wait": pid}), Path(self.said_at(out, rank)).read_text()
+
+    def run(self, out):
+        """What a whole run on one rank printed."""
+        code, said = self.end(self.start(out), out)
+        assert code == 0, said
+        return said
+
+
+@pytest.fixture(scope="module")
+def starter(run, demo):
+    worker = str(Path(__file__).with_name("embed_worker.py"))
+    with subprocess.Popen(
+        [sys.executable, worker], env=environment(), cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        yield Starter(process, run, demo)
+        process.stdin.close()
 
 
 def both_files(out):
     return out.read_bytes(), out.with_name(out.name.replace(".parquet", ".products.parquet")).read_bytes()
 
 
+def until(seen):
+    """Wait for it, half a minute at most."""
+    deadline = time.monotonic() + 30
+    while not seen():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory, run, demo):
+def whole(tmp_path_factory, starter):
     """The bytes of an undisturbed run on one rank."""
     out = tmp_path_factory.mktemp("whole") / "v.parquet"
-    process = start(run, demo, out)
-    said = process.communicate(timeout=120)[0]
-    assert process.returncode == 0, said
+    said = starter.run(out)
     assert "265 photographs, 24 values each, pooling class" in said and "photographs/s" in said
     return both_files(out)
 
 
-def test_two_ranks_write_the_same_bytes(tmp_path, run, demo, whole):
-    port = free_port()
-    ranks = [start(run, demo, tmp_path / "v.parquet", rank=rank, ranks=2, port=port) for rank in (0, 1)]
-    said = [process.communicate(timeout=120)[0] for process in ranks]
-    assert [process.returncode for process in ranks] == [0, 0], said
-    assert "2 ranks" in said[0] and "photographs" not in said[1]
-    assert both_files(tmp_path / "v.parquet") == whole
+def test_two_ranks_write_the_same_bytes(tmp_path, starter, whole):
+    out, port = tmp_path / "v.parquet", free_port()
+    pids = [starter.start(out, rank=rank, ranks=2, port=port) for rank in (0, 1)]
+    (code, said), (other_code, other_said) = (starter.end(pid, out, rank) for rank, pid in enumerate(pids))
+    assert (code, other_code) == (0, 0), said + other_said
+    assert "2 ranks" in said and "photographs" not in other_said
+    assert both_files(out) == whole
     assert sorted(path.name for path in tmp_path.iterdir()) == ["v.parquet", "v.products.parquet"]
 
 
-def test_killed_it_goes_on_and_ends_with_the_same_bytes(tmp_path, run, demo, whole):
+def test_killed_it_goes_on_and_ends_with_the_same_bytes(tmp_path, starter, whole):
     out, parts = tmp_path / "v.parquet", tmp_path / "v.parquet.parts"
-    process = start(run, demo, out, seconds=0.1)
-    for _ in range(600):
-        if parts.is_dir() and len(list(parts.glob("*.npy"))) >= 3:
-            break
-        assert process.poll() is None, process.communicate()[0]
-        time.sleep(0.05)
-    os.kill(process.pid, signal.SIGKILL)
-    process.communicate()
-    made = {path.name: path.stat().st_mtime_ns for path in parts.glob("*.npy")}
-    assert 3 <= len(made) < 9 and not out.exists()
+    pid = starter.start(out, seconds=0.1)
+    until(lambda: len(list(parts.glob("*.npy"))) >= 3)
+    os.kill(pid, signal.SIGKILL)
+    assert starter.end(pid, out)[0] == -signal.SIGKILL
+    made = len(list(parts.glob("*.npy")))
+    assert 3 <= made < 9 and not out.exists()
     (parts / "part-000001.npy").write_bytes((parts / "part-000001.npy").read_bytes()[:-4])  # and one is damaged
-    process = start(run, demo, out)
-    said = process.communicate(timeout=120)[0]
-    assert process.returncode == 0, said
-    assert f"going on: {len(made) - 1} of 9 parts" in said
-    assert f"{265 - 32 * (len(made) - 1)} of 265 photographs" in said
+    said = starter.run(out)
+    assert f"going on: {made - 1} of 9 parts" in said
+    assert f"{265 - 32 * (made - 1)} of 265 photographs" in said
     assert both_files(out) == whole
     assert not parts.exists()
 
 
-def test_a_rank_that_dies_is_named_and_the_rest_goes_on_from_its_parts(tmp_path, run, demo, whole):
+def test_a_rank_that_dies_is_named_and_the_rest_goes_on_from_its_parts(tmp_path, starter, whole):
     out, port = tmp_path / "v.parquet", free_port()
-    ranks = [
-        start(run, demo, out, rank=rank, ranks=2, port=port, seconds=seconds) for rank, seconds in ((0, 0.0), (1, 1.0))
-    ]
-    for _ in range(600):  # rank 0 has made its five
-        if len(list(tmp_path.glob("v.parquet.parts/*.npy"))) >= 5:
-            break
-        assert ranks[1].poll() is None, ranks[1].communicate()[0]
-        time.sleep(0.05)
-    ranks[1].kill()
-    said = [process.communicate(timeout=120)[0] for process in ranks]
-    assert ranks[0].returncode == 8 and "another rank died" in said[0], said
-    process = start(run, demo, out)
-    assert "going on: " in process.communicate(timeout=120)[0]
-    assert process.returncode == 0 and both_files(out) == whole
+    pids = [starter.start(out, rank=rank, ranks=2, port=port, seconds=float(rank)) for rank in (0, 1)]
+    until(lambda: len(list(tmp_path.glob("v.parquet.parts/*.npy"))) >= 5)  # all of rank 0's
+    os.kill(pids[1], signal.SIGKILL)
+    assert starter.end(pids[1], out, 1)[0] == -signal.SIGKILL
+    code, said = starter.end(pids[0], out)
+    assert code == 8 and "another rank died" in said, said
+    assert "going on: 5 of 9" in starter.run(out)
+    assert both_files(out) == whole
 
 
 @pytest.mark.parametrize("change", ["pooling", "weights", "data"])
