@@ -12,6 +12,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from skill_fast.data.index import CatalogueIndex, open_index
 from skill_fast.data.shard_cache import add_cache_options, cache_config
 from skill_fast.errors import BadData, BadUsage, exit_with
 from skill_fast.evaluate.baselines import BASELINES
+from skill_fast.evaluate.bootstrap import Estimate
 from skill_fast.evaluate.color import color_floor
 from skill_fast.evaluate.color_names import basic_color_shares
 from skill_fast.evaluate.compare import main_compare
@@ -87,7 +89,7 @@ def evaluate(
     found = _embed(index, products, encoders, batch_size, device, threads, done)
     embedded = time.perf_counter()
     labels = color_labels(products, found.pop(DOMINANT, None))
-    rows, absent = _score(products, found, labels, tasks)
+    scored = _score(products, found, labels, tasks)
     first = next(iter(encoders.values()))
     return {
         "format": "skill-evaluation",
@@ -105,8 +107,10 @@ def evaluate(
         "knn": {"k": NEIGHBORS, "temperature": TEMPERATURE},
         "color_source": labels.source,
         "tasks": list(tasks),
-        "rows": rows,
-        "absent": absent,
+        "rows": scored.rows,
+        "absent": scored.absent,
+        "approximations": scored.approximations,
+        "replicates": scored.replicates,
         "seconds": {"embedding": embedded - started, "scores": time.perf_counter() - embedded},
     }
 
@@ -168,9 +172,21 @@ def _embed(
     )
 
 
-def _score(
-    products: ProductSet, found: Mapping[str, np.ndarray], labels: ColorLabels, tasks: Sequence[str]
-) -> tuple[dict[str, dict[str, float]], dict[str, str]]:
+@dataclass(frozen=True)
+class Scored:
+    """rows: row -> score -> value, with score_low and score_high where there is an interval. absent: score -> reason.
+
+    approximations: row -> score -> how, empty where nothing was. replicates: score -> bootstrap replicates of the first
+    row, from which ``skill-eval compare`` draws the interval of a difference.
+    """
+
+    rows: dict[str, dict[str, float]]
+    absent: dict[str, str]
+    approximations: dict[str, dict[str, str]]
+    replicates: dict[str, list[float]]
+
+
+def _score(products: ProductSet, found: Mapping[str, np.ndarray], labels: ColorLabels, tasks: Sequence[str]) -> Scored:
     of_image = products.product_of_image
     vectors = {name: Vectors(images, product_means(images, of_image)) for name, images in found.items()}
     absent = {name: why for name, why in why_absent(products, labels).items() if name.split("/")[0] in tasks}
@@ -185,11 +201,30 @@ def _score(
         floor = color_floor(vectors["colour histogram"].products[products.queries], labels.names)
         evaluators["color"] = lambda seen: color_values(products, seen, labels, floor)
     chosen = [evaluators[task] for task in tasks if task in evaluators]
-    rows = {name: dict(value for run in chosen for value in run(seen)) for name, seen in vectors.items()}
+    values = {name: dict(value for run in chosen for value in run(seen)) for name, seen in vectors.items()}
     if "retrieval" in tasks:
-        measured = rows["colour histogram"]
+        measured = values["colour histogram"]
         absent |= {name: why for name, why in NO_QUERY.items() if f"{name}/map" not in measured}
-    return rows, absent
+    return Scored(
+        {name: dict(_with_intervals(mine)) for name, mine in values.items()},
+        absent,
+        {name: seen.notes for name, seen in vectors.items() if seen.notes},
+        _replicates(next(iter(values.values()))),
+    )
+
+
+def _with_intervals(values: Mapping[str, float]) -> Iterator[Value]:
+    for name, value in values.items():
+        yield name, float(value)
+        if isinstance(value, Estimate):
+            yield f"{name}_low", value.low
+            yield f"{name}_high", value.high
+
+
+def _replicates(values: Mapping[str, float]) -> dict[str, list[float]]:
+    """Six decimals: far below the width of any interval, and a third of the file."""
+    estimates = ((name, value) for name, value in values.items() if isinstance(value, Estimate))
+    return {name: np.round(value.replicates, 6).tolist() for name, value in estimates}
 
 
 def recorded_data(run: Path) -> str:
@@ -206,9 +241,10 @@ def recorded_data(run: Path) -> str:
 
 
 def write_json(path: Path, result: Mapping[str, Any]) -> None:
-    """Write a result under a temporary name, then put it in place."""
+    """Write a result under a temporary name, then put it in place; the long lists of replicates without line breaks."""
+    parts = ((name, json.dumps(value, indent=None if name == "replicates" else 2)) for name, value in result.items())
     temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    temporary.write_text("{\n" + ",\n".join(f"{json.dumps(n)}: {text}" for n, text in parts) + "\n}\n", "utf-8")
     os.replace(temporary, path)
 
 
