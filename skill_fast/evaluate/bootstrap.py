@@ -100,3 +100,13 @@ def ratio_of(above: np.ndarray, below: np.ndarray) -> Estimate:
     total = float(np.sum(below))
     value = float(np.sum(above, dtype=np.float64)) / total if total > 0 else 0.0
     return Estimate(value, resampled_ratios(np.asarray(above), np.asarray(below))[:, 0])
+
+
+def centred(value: float, replicates: np.ndarray) -> Estimate:
+    """An estimate whose replicates are moved so that their mean is the value.
+
+    For scores that are no means (entropies, pair counts): a draw holds copies and so fewer different units, which moves
+    all replicates to one side.
+    """
+    replicates = np.asarray(replicates, dtype=np.float64)
+    return Estimate(value, replicates + (value - replicates.mean()))

@@ -192,6 +192,8 @@ def nmi_of_table(table: csr_array, drawn: np.ndarray | None) -> float:
     times = np.ones(table.shape[0]) if drawn is None else drawn.astype(np.float64)
     sizes = np.asarray(table.sum(axis=1), dtype=np.float64)
     total = float(times @ sizes)
+    if total == 0:
+        return 1.0
     of_labels = times @ table
     within = np.add.reduceat(table.data * np.log(table.data), table.indptr[:-1])
     of_cluster = np.log(total) - float(times @ (sizes * np.log(sizes))) / total

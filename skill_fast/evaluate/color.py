@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from skill_fast.evaluate.bootstrap import Estimate, draws, mean_of, ratio_of
+from skill_fast.evaluate.bootstrap import Estimate, centred, draws, mean_of, ratio_of
 from skill_fast.evaluate.clusters import (
     cluster,
     contingency,
@@ -241,7 +241,7 @@ def design_agreement(clusters: np.ndarray, shuffled: Sequence[np.ndarray], label
     return DesignAgreement(
         purity=ratio_of(most_frequent(table), np.asarray(table.sum(axis=1))),
         purity_by_chance=_mean([purity(partition[known], labels[known]) for partition in shuffled]),
-        nmi=Estimate(nmi_of_table(table, None), np.array([nmi_of_table(table, row) for row in drawn])),
+        nmi=centred(nmi_of_table(table, None), np.array([nmi_of_table(table, row) for row in drawn])),
     )
 
 

@@ -15,7 +15,7 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.sparse import csr_array
 from sklearn.metrics import adjusted_rand_score, fowlkes_mallows_score, normalized_mutual_info_score
 
-from skill_fast.evaluate.bootstrap import Estimate, draws, mean_of
+from skill_fast.evaluate.bootstrap import centred, draws, mean_of
 from skill_fast.evaluate.clusters import cells_of, contingency, most_frequent, nmi_of_table
 from skill_fast.evaluate.similarity import unit_rows
 
@@ -202,7 +202,7 @@ def variant_scores(
     found, table = score_groups(predicted, truth[asked]), contingency(predicted, truth[asked])
     replicates = np.array([pair_scores(table, row) for part in draws(table.shape[1]) for row in part])
     for place, name in enumerate(("ari", "fowlkes_mallows", "nmi")):
-        yield name, Estimate(getattr(found, name), replicates[:, place])
+        yield name, centred(getattr(found, name), replicates[:, place])
     yield from ((f"cgacc_{mode}", value) for mode, value in found.cgacc.items())
     yield from (("groups", found.groups), ("threshold", threshold), ("products", len(asked)))
     if notes is not None and (how or how_validated):

@@ -48,6 +48,30 @@ def test_tables_in_the_papers_layout(tmp_path, capsys):
     assert "dino was scored on another dataset than skill_1" in capsys.readouterr().out
 
 
+def test_the_papers_figures_stand_apart_and_are_marked(tmp_path):
+    run = finished(tmp_path / "skill", 0.8)
+    assert main(["tables", str(run), "--out", str(tmp_path / "out")]) == 0
+    ours, *theirs = (tmp_path / "out" / "probes.md").read_text().split("\n\n")
+    assert "paper" not in ours and len(theirs) == 3
+    assert "| DINO, Shirt (SkiLL's paper, private data, Table 2) | 80.29 | 61.21 |" in theirs[0]
+    assert (
+        theirs[2].splitlines()[-1].startswith("| SkiLL, Women Dress (SkiLL's paper, private data, Table 4) | 83.99 |")
+    )
+    assert r"SkiLL\textbackslash{}H, Women Dress" in (tmp_path / "out" / "probes.tex").read_text()
+    with open(tmp_path / "out" / "papers.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    # Eight rows of twelve, four of six, three of six, and the two entropies of the text.
+    assert len(rows) == 8 * 12 + 4 * 6 + 3 * 6 + 2 and {row["whose"] for row in rows} == {"SkiLL's paper, private data"}
+    sleeve = [
+        r["printed"] for r in rows if r["method"] == "DINO" and r["data"] == "Shirt" and "Sleeve Linear" in r["score"]
+    ]
+    assert sleeve == ["91.39", "78.81", "77.81"]
+    assert "1.01" in (tmp_path / "out" / "color_entropy.md").read_text()
+    assert main(["tables", str(run), "--out", str(tmp_path / "bare"), "--no-papers"]) == 0
+    assert not (tmp_path / "bare" / "papers.csv").exists()
+    assert "paper" not in (tmp_path / "bare" / "probes.md").read_text()
+
+
 def with_replicates(run, name, values):
     """Replicates as an evaluation of these per-product values writes them."""
     result = json.loads((run / "evaluation.json").read_text())
