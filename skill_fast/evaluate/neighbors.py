@@ -95,13 +95,18 @@ def _inverted_file(faiss: Any, queries: np.ndarray, gallery: np.ndarray, k: int,
     truth = exact(queries[chosen], gallery, wanted)[1]
     for probes in PROBES:
         index.nprobe = probes
-        reached = recall(np.round(index.search(queries[chosen], wanted)[0], TIE_DECIMALS), truth, itself)
+        reached = recall(_search(index, queries[chosen], wanted)[1], truth, itself)
         if reached >= RECALL_GOAL:
             break
-    similarity, places = index.search(queries, k)
-    similarity = np.where(places >= 0, np.round(similarity, TIE_DECIMALS), -np.inf).astype(np.float32)
+    places, similarity = _search(index, queries, k)
     how = f"approximate, faiss ivf{cells} nprobe {probes}, recall@{wanted - itself} {reached:.3f}"
     return Neighbors(places, similarity, f"{how} on {len(chosen):,} sampled queries")
+
+
+def _search(index: Any, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    similarity, places = index.search(queries, k)
+    similarity[places < 0] = -np.inf
+    return places, np.round(similarity, TIE_DECIMALS, out=similarity)
 
 
 def recall(found: np.ndarray, truth: np.ndarray, itself: bool = False) -> float:

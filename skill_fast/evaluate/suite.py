@@ -50,8 +50,6 @@ from skill_fast.evaluate.tables import main_tables
 from skill_fast.models.encoder import Encoder, load_encoder
 
 TASKS = ("knn", "probe", "color", "variants", "retrieval")
-DEFAULT_TASKS = ("knn", "color", "variants", "retrieval")
-"""Without ``probe``, which trains two classifiers an attribute for each of five embeddings."""
 QUICK_TASKS = ("knn", "color", "retrieval")
 """What training measures at its end: no probe is trained."""
 DOMINANT = "dominant colour"
@@ -65,7 +63,7 @@ NO_QUERY = {
 def evaluate(
     run_or_encoders: str | os.PathLike[str] | Mapping[str, Encoder],
     data: str | Place | CatalogueIndex,
-    tasks: Sequence[str] = DEFAULT_TASKS,
+    tasks: Sequence[str] = TASKS,
     *,
     split: str | None = None,
     batch_size: int = BATCH_SIZE,
@@ -265,7 +263,7 @@ def _run(arguments: Sequence[str] | None) -> None:
     parser.add_argument("run", metavar="RUN", type=Path, help="run folder with model.json and teacher.safetensors")
     help_data = "folder of shards, or s3:// or gs:// address (default: the one the run was trained on)"
     parser.add_argument("--data", metavar="DIR", help=help_data)
-    parser.add_argument("--tasks", default=",".join(DEFAULT_TASKS), help="comma-separated: " + ", ".join(TASKS))
+    parser.add_argument("--tasks", default=",".join(TASKS), help="comma-separated (default: %(default)s)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the scores there too")
     parser.add_argument("--split", help=", ".join(SPLITS) + " (default: test where there is one, else all)")
     parser.add_argument("--batch-size", type=int, default=BATCH_SIZE)
