@@ -62,9 +62,13 @@ class Record:
 
     @property
     def data(self) -> str:
-        """The data set's name; where it lay on some machine says nothing: x/luma/manifest.csv, x/luma -> luma."""
+        """The data set's name; where it lay on some machine says nothing: x/luma/manifest.csv, x/luma -> luma.
+
+        The cache's demo-DESIGNS-SIDE-... is the demo catalogue.
+        """
         given = self.fields.get("data") or ""
-        return next((part for part in reversed(given.split("/")) if part not in ("", "manifest.csv")), "")
+        found = next((part for part in reversed(given.split("/")) if part not in ("", "manifest.csv")), "")
+        return "demo" if found.startswith("demo-") else found
 
     @property
     def commit(self) -> str:

@@ -16,7 +16,7 @@ import json
 import os
 import statistics
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -65,14 +65,8 @@ def measure(job: Job, seconds: float) -> Record:
     return found
 
 
-def measured(options: argparse.Namespace) -> Iterator[tuple[Job, list[Record]]]:
-    """Rounds over all jobs, as many as the budget allows; then each job's repeats."""
-    todo = jobs(options)
-    how = {"repeats": options.repeats, "budget_s": options.budget_s}
-    yield from zip(todo, rounds(todo, lambda job: measure(job, options.seconds), **how))
-
-
-def records(options: argparse.Namespace) -> Iterator[Record]:
+def records(todo: Sequence[Job], found: Sequence[list[Record]], options: argparse.Namespace) -> list[Record]:
+    """One record a job that has been measured, from its repeats so far."""
     index = open_index(options.data)
     megapixels = float(np.mean(np.asarray(index.height, np.int64) * index.width)) / 1e6
     shared: Record = {
@@ -83,14 +77,16 @@ def records(options: argparse.Namespace) -> Iterator[Record]:
         "photographs": index.images,
         "kept_equal": KEPT_EQUAL,
     }
-    rows = list(measured(options))
-    base = next((repeats for job, repeats in rows if job.name == BASE and "can_not" not in repeats[0]), None)
+    rows = [(job, repeats) for job, repeats in zip(todo, found) if repeats]
+    base = next((repeats for job, repeats in rows if job.name == BASE and "can_not" not in repeats[-1]), None)
+    made = []
     for job, repeats in rows:
-        what = f"loader/{title(job)}"
+        record = {"what": f"loader/{title(job)}", "value": None, "unit": "products/s", **shared}
         if "can_not" in repeats[-1]:
-            yield {"what": what, "value": None, "unit": "products/s", "can_not": repeats[-1]["can_not"], **shared}
-            continue
-        yield {"what": what, "unit": "products/s", **_figures(repeats, megapixels), **_ratio(repeats, base), **shared}
+            made.append(record | {"can_not": repeats[-1]["can_not"]})
+        else:
+            made.append(record | _figures(repeats, megapixels) | _ratio(repeats, base))
+    return made
 
 
 def _figures(repeats: list[Record], megapixels: float) -> Record:
@@ -147,18 +143,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> None:
-    shared, lines = provenance(), []
-    for record in records(options):
-        lines.append(json.dumps(record | shared) + "\n")
+    todo, shared, made = jobs(options), provenance(), []
+
+    def write(found: list[list[Record]]) -> None:
+        made[:] = records(todo, found, options)
+        if options.out:
+            options.out.parent.mkdir(parents=True, exist_ok=True)
+            options.out.write_text("".join(json.dumps(record | shared) + "\n" for record in made), encoding="utf-8")
+
+    how = {"repeats": options.repeats, "budget_s": options.budget_s}
+    rounds(todo, lambda job: measure(job, options.seconds), after=write, **how)
     print()
-    for line in lines:
-        record = json.loads(line)
+    for record in made:
         ratio = f"{record['ratio']:6.2f} x {BASE}" if "ratio" in record else record.get("can_not", "")
         print(f"{record['what'].removeprefix('loader/'):42} {record['value'] or 0:8,.1f} products/s   {ratio}")
     if options.out:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text("".join(lines), encoding="utf-8")
-        print(f"{options.out}: {len(lines)} records")
+        print(f"{options.out}: {len(made)} records")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,8 @@
 
 Each run is ``train.py --preset METHOD_demo``: the same backbone, crops, augmentation, batch, steps and schedules;
 methods differ in head, loss, teacher, views and, but for skill and dino, a learning rate of 4e-3 instead of 1e-2 (docs/
-methods.md). A run that is already there is gone on with, or only read. products/s is the median of a run's own log.
+methods.md). ``--ablations`` adds SkiLL with one thing changed. A run whose records are in ``--out`` is read from there,
+so that a study can go on elsewhere; one with a run folder is gone on with. products/s is the median of a run's own log.
 """
 
 from __future__ import annotations
@@ -28,6 +29,14 @@ from skill_fast.config import MethodName
 from skill_fast.errors import BadData, BadUsage, exit_with
 
 METHODS = get_args(MethodName)
+ABLATIONS = {
+    "skill_no_local_augmentation": ["--loader.recipes", "none"],
+    "skill_no_preprocessing": ["--demo.preprocess", "none"],
+    "skill_weak_color": ["--views.generic.gray-p", "0.1", "--views.generic.jitter-p", "0.1"],
+    "skill_single_photograph": ["--views.photographs", "one"],
+    "skill_cross_resolution": ["--skill.pairs", "cross_resolution"],
+}
+"""SkiLL with one thing changed; the demo has no blur that weak colour could weaken."""
 SCORES = {
     "knn/pattern/accuracy": ("kNN\npattern", "share"),
     "knn/type/accuracy": ("kNN\ntype", "share"),
@@ -42,18 +51,19 @@ SPEED = "products_per_s"
 TRAIN = Path(__file__).parents[1] / "skill_fast" / "train.py"
 
 
-def train(method: str, seed: int, runs: Path, steps: int, ds_config: Path, data: str, more: Sequence[str]) -> Path:
-    """Train one method with one seed, or go on with it; returns its run folder. Raises BadData where it fails."""
-    out = runs / f"{method}-{seed}"
+def train(name: str, seed: int, runs: Path, steps: int, ds_config: Path, data: str, more: Sequence[str]) -> Path:
+    """Train a method or ablation with one seed, or go on with it; returns its run folder. Raises BadData on failure."""
+    out = runs / f"{name}-{seed}"
     done = out / "evaluation.json"
     if done.is_file() and json.loads(done.read_text(encoding="utf-8"))["step"] == steps:
         return out
-    command = [sys.executable, str(TRAIN), "--preset", f"{method}_demo", "--ds_config", str(ds_config)]
-    command += ["--out", str(out), "--steps", str(steps), "--seed", str(seed)]
+    preset = "skill_demo" if name in ABLATIONS else f"{name}_demo"
+    command = [sys.executable, str(TRAIN), "--preset", preset, "--ds_config", str(ds_config)]
+    command += ["--out", str(out), "--steps", str(steps), "--seed", str(seed), *ABLATIONS.get(name, [])]
     code = subprocess.run([*command, *(["--data", data] if data else []), *more], check=False).returncode
     if code:
         raise BadData(
-            f"{method} with seed {seed} ended with exit code {code}",
+            f"{name} with seed {seed} ended with exit code {code}",
             allowed="a run that trains to its end",
             change=f"see {out}/exit.json, then the same command goes on",
         )
@@ -109,7 +119,7 @@ def table(found: Mapping[str, Sequence[dict[str, Any]]]) -> Table:
     for method, lines in found.items():
         by_score = [[r["value"] for r in lines if r["what"].endswith(f"/{score}")] for score in SCORES]
         speed = [r["value"] for r in lines if r["what"].endswith(SPEED)]
-        drawn.add_row(method, *map(cell, by_score), cell(speed, 0))
+        drawn.add_row(method, *map(cell, by_score), cell(speed, 0) if speed else "")
     drawn.add_section()
     every = [record for lines in found.values() for record in lines]
     for control in CONTROLS:
@@ -123,27 +133,45 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return exit_with(lambda: _run(arguments))
 
 
+def kept(out: Path | None, name: str, seed: int, steps: int) -> list[dict[str, Any]]:
+    """The records of a run that ``--out`` holds whole; of none otherwise."""
+    if out is None or not out.is_file():
+        return []
+    lines = (json.loads(line) for line in out.read_text(encoding="utf-8").splitlines() if line)
+    mine = [line for line in lines if (line["method"], line["seed"], line["steps"]) == (name, seed, steps)]
+    return mine if {f"methods/{name}/{score}" for score in SCORES} <= {line["what"] for line in mine} else []
+
+
 def _run(arguments: Sequence[str] | None) -> None:
     parser = argparse.ArgumentParser(allow_abbrev=False, prog="python -m benchmarks.methods", description=__doc__)
     parser.add_argument("--methods", nargs="+", default=list(METHODS), metavar="METHOD")
+    parser.add_argument("--ablations", action="store_true", help=f"also {', '.join(ABLATIONS)}")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--steps", type=int, default=2600)
     parser.add_argument("--runs", type=Path, default=Path("runs/methods"))
     parser.add_argument("--ds-config", type=Path, default=TRAIN.parents[1] / "ds_configs" / "zero2_fp32.json")
     parser.add_argument("--data", default="", help="folder of shards (default: the demo catalogue)")
-    parser.add_argument("--out", type=Path, help="write the records there")
+    parser.add_argument("--out", type=Path, help="append the records there, after each run")
+    parser.add_argument("--no-speed", action="store_true", help="no products/s: other programs use this machine too")
     options, more = parser.parse_known_args(arguments)
-    unknown = [method for method in options.methods if method not in METHODS]
+    names = options.methods + [name for name in ABLATIONS if options.ablations and name not in options.methods]
+    unknown = [name for name in names if name not in METHODS and name not in ABLATIONS]
     if unknown:
-        raise BadUsage(f"method '{unknown[0]}' is not known", allowed=", ".join(METHODS), change="--methods NAME ...")
-    found: dict[str, list[dict[str, Any]]] = {method: [] for method in options.methods}
+        allowed = ", ".join([*METHODS, *ABLATIONS])
+        raise BadUsage(f"method '{unknown[0]}' is not known", allowed=allowed, change="--methods NAME ...")
+    if options.data and "skill_no_preprocessing" in names:
+        raise BadUsage("--data has its pre-processing in its pixels", allowed="skill_no_preprocessing without --data")
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     for seed in options.seeds:
-        for method in options.methods:
-            run = train(method, seed, options.runs, options.steps, options.ds_config, options.data, more)
-            found[method] += records(method, run)
-    if options.out:
-        lines = (json.dumps(record) + "\n" for mine in found.values() for record in mine)
-        options.out.write_text("".join(lines), encoding="utf-8")
+        for name in names:
+            mine = kept(options.out, name, seed, options.steps)
+            if not mine:
+                run = train(name, seed, options.runs, options.steps, options.ds_config, options.data, more)
+                mine = [r for r in records(name, run) if not (options.no_speed and r["what"].endswith(SPEED))]
+                if options.out:
+                    with options.out.open("a", encoding="utf-8") as file:
+                        file.writelines(json.dumps(record) + "\n" for record in mine)
+            found[name] += mine
     Console(width=None if sys.stdout.isatty() else 120).print(table(found))
 
 

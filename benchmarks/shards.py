@@ -22,7 +22,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -33,6 +33,7 @@ from PIL import Image
 from benchmarks.catalogues import build_and_open, drawn_photographs, manifest_of, photographs_of
 from shards.build import build
 from shards.errors import exit_with
+from skill_fast.telemetry.provenance import provenance
 
 SIDE = 512
 GOAL_OF_PILLOW = 0.85
@@ -63,8 +64,11 @@ def _fit(size: tuple[int, int], side: int, rounded: Callable[[float], int]) -> t
     return rounded(size[0] * share), rounded(size[1] * share)
 
 
-def speed(files: Sequence[Path], repeats: int, scratch: Path) -> list[Record]:
-    """images/s of the loop and of the build with one and two processes, interleaved; ratios are within a repeat."""
+def speed(files: Sequence[Path], repeats: int, scratch: Path) -> Iterator[list[Record]]:
+    """images/s of the loop and of the build with one and two processes, interleaved; ratios are within a repeat.
+
+    Yields the records of the repeats so far after each repeat.
+    """
     pillow_loop(files)
     manifest = manifest_of(files, scratch / "manifest.csv")
     with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
@@ -80,12 +84,12 @@ def speed(files: Sequence[Path], repeats: int, scratch: Path) -> list[Record]:
             "build, 2 workers": lambda: _build(manifest, scratch, 2, "catalog"),
         }
         seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in variants}
+        megabytes = sum(file.stat().st_size for file in files) / 1e6
+        shapes = {"images": len(files), "source_mb": megabytes, "long_side": SIDE}
         for _ in range(repeats):
             for name, work in variants.items():
                 seconds[name].append(_timed(work))
-    megabytes = sum(file.stat().st_size for file in files) / 1e6
-    shapes = {"images": len(files), "source_mb": megabytes, "long_side": SIDE}
-    return [*_rates(seconds, len(files), megabytes, shapes), *_ratios(seconds, shapes)]
+            yield [*_rates(seconds, len(files), megabytes, shapes), *_ratios(seconds, shapes)]
 
 
 def _chunks(files: Sequence[Path], size: int = 16) -> list[Sequence[Path]]:
@@ -163,21 +167,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _measure(options: argparse.Namespace) -> None:
     records: list[Record] = []
+    shared = {"data": options.data or "drawn", **provenance()}
+
+    def write(new: list[Record]) -> None:
+        if options.out:
+            options.out.parent.mkdir(parents=True, exist_ok=True)
+            lines = (json.dumps(record | shared) + "\n" for record in [*records, *new])
+            options.out.write_text("".join(lines), encoding="utf-8")
+
     with tempfile.TemporaryDirectory(dir=options.scratch) as scratch:
-        folder = Path(scratch)
+        folder, new = Path(scratch), []
         if options.images:
             files = photographs_of(options.data) if options.data else drawn_photographs(folder / "drawn")
-            _tell(records, speed(_repeated(files, options.images), options.repeats, folder))
-        for products in options.memory:
-            _tell(records, build_and_open(products, folder, options.workers, "memory"))
-        if options.scale:
-            _tell(records, build_and_open(options.scale, folder, options.workers, "scale"))
+            for new in speed(_repeated(files, options.images), options.repeats, folder):
+                write(new)
+            _tell(records, new)
+        for products, kind in (*((n, "memory") for n in options.memory), (options.scale, "scale")):
+            if products:
+                new = build_and_open(products, folder, options.workers, kind)
+                write(new)
+                _tell(records, new)
     if options.out:
-        from skill_fast.telemetry.provenance import provenance
-
-        shared = {"data": options.data or "drawn", **provenance()}
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text("".join(json.dumps(record | shared) + "\n" for record in records), encoding="utf-8")
         print(f"{options.out}: {len(records)} records")
 
 

@@ -18,6 +18,7 @@ KINDS = {
     "kernels": "benchmarks.kernels",
     "step": "benchmarks.step",
     "scaling": "benchmarks.scaling",
+    "arrangements": "benchmarks.arrangements --data SHARDS",
     "feeding": "benchmarks.feeding --data SHARDS",
     "faults": "benchmarks.faults --data SHARDS",
     "shards": "benchmarks.shards --data photographs/",
@@ -104,15 +105,16 @@ def scored_at(products: int) -> Callable[[Sequence[Record]], list[tuple[str, str
 
 
 def ratio_of(what: str, base: str) -> Callable[[Sequence[Record]], list[tuple[str, str, Record]]]:
-    """How many times ``base`` a row is, both in the newest run that has both; by their ratios within its repeats."""
+    """How many times ``base`` a row is, a data set, in its newest run that has both; by their ratios within repeats."""
 
     def found(records: Sequence[Record]) -> list[tuple[str, str, Record]]:
-        for record in reversed([r for r in records if r.what == what and r.value]):
+        by_data: dict[str, tuple[str, str, Record]] = {}
+        for record in (r for r in records if r.what == what and r.value):
             others = [r for r in records if r.what == base and r.run == record.run and r.value]
             if others:
                 one, other = (_to_their_base(*pair) for pair in ((record, others[-1]), (others[-1], record)))
-                return [("", quantity(one / other, "times"), record)]
-        return []
+                by_data[record.data] = (record.data, quantity(one / other, "times"), record)
+        return list(by_data.values())
 
     return found
 
@@ -131,7 +133,7 @@ HEADLINES = (
     ),
     Headline("training to the original DINO recipe", ratio_of("peers/ours", "peers/original DINO recipe")),
     Headline("training to lightly's recipe", ratio_of("peers/ours", "peers/lightly")),
-    Headline("loader alone, 2 x 224 + 8 x 96", value_of("loader/ours")),
+    Headline("loader alone, 2 x 224 + 8 x 96", value_of("loader/ours", each_data=True)),
     Headline("loader to torchvision + PIL", ratio_of("loader/ours", "loader/torchvision + PIL DataLoader")),
     Headline("loader to DALI's own webdataset reader", ratio_of("loader/ours", DALI_READER)),
     Headline("loader to webdataset + torchvision", ratio_of("loader/ours", "loader/webdataset + torchvision")),
@@ -145,6 +147,14 @@ HEADLINES = (
     Headline(
         "the same, trimming and padding to squares",
         value_of("shards/ratio/build, 1 worker to pillow loop to squares, 1 process", each_data=True),
+    ),
+    Headline(
+        "two workers to one, photographs kept in their frame",
+        value_of("shards/ratio/build without H, 2 workers to build without H, 1 worker", each_data=True),
+    ),
+    Headline(
+        "two processes of the bare Pillow loop to one",
+        value_of("shards/ratio/pillow loop, 2 processes to pillow loop, 1 process", each_data=True),
     ),
     Headline("building 1,000,000 tiny products", value_of("shards/scale/1000000/build")),
     Headline("opening them for training", value_of("shards/scale/1000000/open for training")),

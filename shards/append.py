@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -90,11 +91,24 @@ def _noted(narrow: Lacking, staging: Path) -> Callable[[Catalogue], Catalogue]:
     """Keeps how many products are there already, for a build that goes on in another process."""
 
     def noted(catalogue: Catalogue) -> Catalogue:
-        left = narrow(catalogue)
-        write_new(staging / ALREADY_THERE, json.dumps(narrow.already_there).encode())
+        try:
+            left = narrow(catalogue)
+        finally:
+            _say_what_is_not_added(narrow.photographs_not_added)
+        found = {"already_there": narrow.already_there, "photographs_not_added": narrow.photographs_not_added}
+        write_new(staging / ALREADY_THERE, json.dumps(found).encode())
         return left
 
     return noted
+
+
+def _say_what_is_not_added(photographs: int) -> None:
+    if photographs:
+        print(
+            f"products that are there already have {photographs:,} more photographs in the source, which are not "
+            "added: build these products apart and merge --on-duplicate merge",
+            file=sys.stderr,
+        )
 
 
 def _check(folder: Place, on_duplicate: str) -> None:
@@ -196,7 +210,8 @@ def _arriving(folder: Path, built: Path, name: str, again: Counter[str]) -> Iter
 
 def _prepare(folder: Path, staging: Path, dataset: dict[str, Any], built: dict[str, Any]) -> list[tuple[str, str]]:
     """Write tables and dataset.json of the whole to ``staging``; what is to be moved, and its names there."""
-    already_there = json.loads((staging / ALREADY_THERE).read_bytes())
+    there = json.loads((staging / ALREADY_THERE).read_bytes())
+    there = {name: count for name, count in there.items() if count or name == "already_there"}
     first = len(dataset["shards"])
     lines, again = _write_tables(folder, staging, dataset)
     moves = [(f"{ALL_TABLES}/{name}", name) for name in lines]
@@ -205,7 +220,7 @@ def _prepare(folder: Path, staging: Path, dataset: dict[str, Any], built: dict[s
         name = shard_name(number)
         shards.append(Shard(**{**line, "name": name}))
         moves += [(f"{BUILD}/{line['name']}", name), (f"{BUILD}/{index_name(line['name'])}", index_name(name))]
-    appended = {"source_format": built["options"]["source_format"], "already_there": already_there}
+    appended = {"source_format": built["options"]["source_format"], **there}
     appended |= {name: built["counts"][name] for name in ("products", "images_written")}
     options = {**dataset["options"], "appended": [*dataset["options"].get("appended", ()), appended]}
     counts = _sum(dataset["counts"], built["counts"], again)

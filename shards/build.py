@@ -23,6 +23,8 @@ from shards.counting import Progress
 from shards.duplicates import KINDS
 from shards.engines import Engine, Task, open_engine
 from shards.errors import BadData, BadUsage, Failure
+from shards.finished import already_finished, note_built
+from shards.identity import Identity
 from shards.in_order import in_order, product_json
 from shards.index import DATASET, read_dataset, write_dataset
 from shards.new_file import FULL, NoRoom
@@ -31,7 +33,7 @@ from shards.output import OWN_NAMES, Output, open_output
 from shards.packing import Packing
 from shards.parts import is_head
 from shards.places import Place, place
-from shards.resume import Identity, already_finished, begin, finished, prepare
+from shards.resume import begin, finished, prepare
 from shards.selection import Selection, select
 from shards.sources.catalogue import choose_format, open_catalogue
 from shards.sources.product import Catalogue, Product, name_of
@@ -104,8 +106,9 @@ def build(
     demo_options: designs, photo_side, seed.
 
     The same source and options give the same bytes, whatever engine and workers, and however often it was interrupted:
-    the same call goes on behind the last finished shard. Raises BadUsage, BadData (nothing to read, nothing written),
-    StorageFailure (no room), Stopped (SIGINT, SIGTERM) or OSError; the folder then holds no dataset.json.
+    the same call goes on behind the last finished shard, and has nothing to do where all are finished. Raises BadUsage,
+    BadData (nothing to read, nothing written), StorageFailure (no room), Stopped (SIGINT, SIGTERM) or OSError; the
+    folder then holds no new dataset.json.
     """
     selection = selection or Selection()
     order = _Order(
@@ -132,17 +135,19 @@ def build(
         output.take()
         stack.callback(output.release)
         stack.enter_context(_without_trace_of_nothing(output))
-        if not overwrite and already_finished(output, identity):
+        if not overwrite and already_finished(output, identity, catalogue):
             output.remove_journal()
             return read_dataset(output.folder)
         working = open_engine(engine, order.how, workers=workers, ray_address=ray_address)
         stack.callback(working.close)
         if finished(output):
             _check_one_is_good(str(source), catalogue, working)
-        parts, entries = begin(output, identity, catalogue, done, progress)
-        packing = Packing(output, round(shard_mib * 2**20), order.drop_duplicates, done, parts)
+        parts, covered, entries = begin(output, identity, catalogue, done, progress)
+        packing = Packing(
+            output, round(shard_mib * 2**20), order.drop_duplicates, done, parts, covered, selection.cap_per_type
+        )
         stack.callback(packing.abandon)
-        for arrived in in_order(entries, working, order.selection.crops):
+        for arrived in in_order(entries, working, order.selection.crops, packing.is_full):
             packing.put(arrived)
             if progress is not None:
                 progress(done)
@@ -150,6 +155,7 @@ def build(
         packing.close()
         tables = packing.write_tables()
         done.notes = dict(catalogue.notes)
+        note_built(output, identity, covered, packing.finished)
         dataset = write_dataset(
             output.folder, options=identity.options, counts=done.counts(), shards=packing.finished, tables=tables
         )

@@ -58,7 +58,10 @@ def _build(options: argparse.Namespace) -> int:
             progress=line.show,
             **demo,
         )
-    print(*build_lines(place(options.out), dataset, line.last or Progress(), line.seconds), sep="\n")
+    if line.last is None:
+        print(f"{options.out}: already built, nothing to do; {dataset['counts']['products']:,} products")
+        return 0
+    print(*build_lines(place(options.out), dataset, line.last, line.seconds), sep="\n")
     return 0
 
 

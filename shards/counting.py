@@ -23,6 +23,8 @@ class Progress:
     """Reason -> its first case."""
     duplicates: Counter[str] = field(default_factory=Counter)
     """Kind -> photographs that were kept although an earlier one is like them."""
+    by_type: Counter[str] = field(default_factory=Counter)
+    """Product type -> products; counted where there is a cap."""
     bytes_read: int = 0
     """Size of the files that the written photographs were made from."""
     bytes_written: int = 0
@@ -63,6 +65,7 @@ class Progress:
             "rejected": dict(self.rejected),
             "examples": dict(self.examples),
             "duplicates": dict(self.duplicates),
+            "by_type": dict(self.by_type),
         }
 
     def resume(self, saved: dict[str, Any]) -> None:
@@ -70,7 +73,7 @@ class Progress:
         for name in _NUMBERS:
             setattr(self, name, saved[name])
         self.rejected, self.duplicates = Counter(saved["rejected"]), Counter(saved["duplicates"])
-        self.examples = dict(saved["examples"])
+        self.examples, self.by_type = dict(saved["examples"]), Counter(saved["by_type"])
         self.resumed = self.images_seen
         self.resumed_read, self.resumed_written = self.bytes_read, self.bytes_written
 

@@ -32,6 +32,8 @@ class Arrived:
     identity: bytes
     """What shows whether the catalogue still has the same here."""
     outcomes: list[Outcome] = field(default_factory=list)
+    skipped: bool = False
+    """Its photographs were not opened: its type had all the products that it may have."""
 
 
 def product_json(product: Product) -> bytes:
@@ -64,17 +66,24 @@ def _photograph_identity(photograph: Photograph) -> bytes:
     return b"%s\0%d %d" % (os.fsencode(photograph), found.st_size, found.st_mtime_ns)
 
 
-def in_order(entries: Iterable[Product | Reject], engine: Engine, crops: Callable[[str], bool]) -> Iterator[Arrived]:
+def in_order(
+    entries: Iterable[Product | Reject],
+    engine: Engine,
+    crops: Callable[[str], bool],
+    is_full: Callable[[str], bool] = lambda product_type: False,
+) -> Iterator[Arrived]:
     """Submit photographs in chunks, at most ``engine.ahead`` at a time, and yield each entry when it is complete.
 
-    crops: whether photographs of a product type are cut to the item.
+    crops: whether photographs of a product type are cut to the item. is_full: whether no more products of a type are
+    wanted, once it is True for ever; those behind come ``skipped``, but for some that were under way by then.
     """
     work = _Work(engine)
     waiting: deque[Arrived] = deque()
     for entry in entries:
         arrived = arrive(entry)
         waiting.append(arrived)
-        if isinstance(entry, Product) and entry.photographs:
+        arrived.skipped = isinstance(entry, Product) and is_full(entry.product_type)
+        if isinstance(entry, Product) and not arrived.skipped:
             crop = crops(entry.product_type)
             for photograph in entry.photographs:
                 work.add(Task(photograph, crop), arrived)
@@ -91,7 +100,7 @@ def in_order(entries: Iterable[Product | Reject], engine: Engine, crops: Callabl
 
 def _is_complete(arrived: Arrived) -> bool:
     entry = arrived.entry
-    return isinstance(entry, Reject) or len(arrived.outcomes) == len(entry.photographs)
+    return isinstance(entry, Reject) or arrived.skipped or len(arrived.outcomes) == len(entry.photographs)
 
 
 class _Work:

@@ -184,7 +184,7 @@ def write_dataset(
 
 
 def sealed(dataset: dict[str, Any]) -> bytes:
-    """dataset.json as bytes: its last value is the sha256 of these bytes with 64 zeros in the place of that value."""
+    """An object as bytes: its last value is the sha256 of these bytes with 64 zeros in the place of that value."""
     open_ = {**{name: value for name, value in dataset.items() if name != "sha256"}, "sha256": _NO_SEAL}
     text = (json.dumps(open_, indent=1, ensure_ascii=False) + "\n").encode("utf-8")
     seal = hashlib.sha256(text).hexdigest().encode()
@@ -200,8 +200,18 @@ def seal_fault(text: bytes) -> str:
         # Data sets that were built before there was a seal lack the later tables too.
         sealed_once = "sha256" in dataset or LATER_TABLES & dataset["tables"].keys()
         return "no sha256 of its own at the end" if sealed_once else ""
-    expected = hashlib.sha256(text[: found.start(1)] + _NO_SEAL.encode() + text[found.end(1) :]).hexdigest()
+    expected = _seal(text, found)
     return "" if expected.encode() == found[1] else f"sha256 of its own {found[1].decode()}, by its content {expected}"
+
+
+def is_sealed(text: bytes) -> bool:
+    """Whether these are bytes as ``sealed`` gave them."""
+    found = _SEAL_LINE.search(text)
+    return found is not None and _seal(text, found).encode() == found[1]
+
+
+def _seal(text: bytes, found: re.Match[bytes]) -> str:
+    return hashlib.sha256(text[: found.start(1)] + _NO_SEAL.encode() + text[found.end(1) :]).hexdigest()
 
 
 def read_dataset(folder: Place) -> dict[str, Any]:

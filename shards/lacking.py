@@ -10,6 +10,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from itertools import repeat
 from types import TracebackType
 from typing import Self
 
@@ -19,7 +20,7 @@ import pyarrow.compute as pc
 from shards.errors import BadData
 from shards.keys import key_of
 from shards.places import Place
-from shards.rejects import IMAGE_REASONS, Reject
+from shards.rejects import IMAGE_REASONS, OF_PIXELS, Reject
 from shards.sources.product import Catalogue, Product
 from shards.tables import batches
 
@@ -36,12 +37,12 @@ class _Known:
         # Nothing of it outlives a crash, so nothing is done for it to survive one.
         for setting in ("journal_mode=OFF", "synchronous=OFF", "locking_mode=EXCLUSIVE", f"cache_size=-{_CACHE_KIB}"):
             self._base.execute(f"PRAGMA {setting}")
-        self._base.execute("CREATE TABLE known (key TEXT PRIMARY KEY) WITHOUT ROWID")
+        self._base.execute("CREATE TABLE known (key TEXT PRIMARY KEY, photographs INTEGER) WITHOUT ROWID")
         self._base.execute("BEGIN")
         os.unlink(path)
 
-    def _add(self, keys: Iterable[str]) -> None:
-        self._base.executemany("INSERT OR IGNORE INTO known VALUES (?)", ((key,) for key in keys))
+    def _add(self, keys: Iterable[str], photographs: Iterable[int] = repeat(0)) -> None:
+        self._base.executemany("INSERT OR IGNORE INTO known VALUES (?, ?)", zip(keys, photographs, strict=False))
 
     def _has(self, key: str) -> bool:
         return self._base.execute("SELECT 1 FROM known WHERE key = ?", (key,)).fetchone() is not None
@@ -54,15 +55,25 @@ class _Known:
 
 
 class KnownProducts(_Known):
-    """The products of a data set."""
+    """The products of a data set, each with the number of its photographs that were written or rejected."""
 
     def __init__(self, folder: Place) -> None:
         super().__init__()
-        for batch in batches(folder, "products.parquet", ["key"]):
-            self._add(batch["key"].to_pylist())
+        for batch in batches(folder, "products.parquet", ["key", "images"]):
+            self._add(batch["key"].to_pylist(), batch["images"].to_pylist())
+        more = "UPDATE known SET photographs = photographs + 1 WHERE key = ?"
+        for batch in batches(folder, "rejected.parquet", ["product_id", "reason"]):
+            for row in batch.to_pylist():
+                if row["product_id"] and row["reason"] in OF_PIXELS:
+                    self._base.execute(more, (key_of(row["product_id"]),))
 
     def __contains__(self, product_id: str) -> bool:
         return bool(product_id) and self._has(key_of(product_id))
+
+    def gained(self, product: Product) -> int:
+        """How many photographs more the source names for a known product than were seen before."""
+        found = self._base.execute("SELECT photographs FROM known WHERE key = ?", (key_of(product.product_id),))
+        return max(0, len(product.photographs) - int(found.fetchone()[0]))
 
 
 class KnownRejects(_Known):
@@ -98,13 +109,15 @@ class Lacking:
         self._known, self._on_duplicate, self._folder = known, on_duplicate, folder
         self.already_there = 0
         """Products of the catalogue that the data set has."""
+        self.photographs_not_added = 0
+        """Of these, beyond the number that was seen before."""
 
     def __call__(self, catalogue: Catalogue) -> Catalogue:
         """Goes through the catalogue once, to count what is to be seen.
 
         Raises NothingNew where no product is, and BadData at the first known one where that is an error.
         """
-        products = images = self.already_there = 0
+        products = images = self.already_there = self.photographs_not_added = 0
         for entry in catalogue.entries:
             known = entry.product_id in self._known
             if isinstance(entry, Reject):
@@ -119,16 +132,25 @@ class Lacking:
                 )
             else:
                 self.already_there += 1
+                self.photographs_not_added += self._known.gained(entry)
         if not products:
             raise NothingNew
         return replace(catalogue, entries=_New(catalogue, self._known), images=images)
 
 
 class _New:
-    """The entries that are left; can be gone through again."""
+    """The entries that are left, and a reject for each product that has gained photographs.
+
+    Can be gone through again.
+    """
 
     def __init__(self, catalogue: Catalogue, known: KnownProducts) -> None:
         self._catalogue, self._known = catalogue, known
 
     def __iter__(self) -> Iterator[Product | Reject]:
-        return (entry for entry in self._catalogue.entries if entry.product_id not in self._known)
+        for entry in self._catalogue.entries:
+            if entry.product_id not in self._known:
+                yield entry
+            elif isinstance(entry, Product) and (gained := self._known.gained(entry)):
+                why = f"was there before; {gained} of its {len(entry.photographs)} photographs are new and not added"
+                yield Reject(entry.product_id, "", "duplicate_product", why)

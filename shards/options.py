@@ -52,7 +52,9 @@ def _dataset(command: argparse.ArgumentParser) -> None:
 
 def _build(command: argparse.ArgumentParser) -> None:
     command.add_argument("source", metavar="SOURCE", help="a folder, a manifest, a known catalogue's folder, or: demo")
-    command.add_argument("out", metavar="OUT", help="folder to write; empty, new, or left by an unfinished build")
+    command.add_argument(
+        "out", metavar="OUT", help="folder to write; empty, new, or left by the same command, finished or not"
+    )
     _format(command)
     _pixels(command)
     _choice(command)
@@ -107,7 +109,9 @@ def _pixels(command: argparse.ArgumentParser) -> None:
 def _choice(command: argparse.ArgumentParser) -> None:
     group = command.add_argument_group("which products and photographs")
     group.add_argument("--types", type=_words, default=(), metavar="TYPE,...", help="only these product types")
-    group.add_argument("--cap-per-type", type=int, metavar="N", help="at most the first N products of each type")
+    group.add_argument(
+        "--cap-per-type", type=int, metavar="N", help="the first N products of each type of which a photograph is good"
+    )
     group.add_argument(
         "--split",
         metavar="NAME=SHARE,...",

@@ -13,14 +13,11 @@ from shards.errors import BadData
 from shards.normalize import Normalization
 from shards.places import Place
 from shards.reading import read_photograph
-from shards.rejects import IMAGE_REASONS, Rejected
+from shards.rejects import OF_PIXELS, Rejected
 from shards.sources.catalogue import choose_format, open_catalogue
 from shards.sources.drawing import Drawing, draw
 from shards.sources.product import Catalogue, Photograph, Product, name_of
 from shards.tables import rows
-
-OF_THE_SOURCE = ("bad_row", "outside_product", "unknown_image")
-"""Reasons that a row of the catalogue gets; its path may be that of a photograph which another row names as well."""
 
 
 class Original(NamedTuple):
@@ -75,6 +72,6 @@ def _rejected(folder: Place, wanted: set[str]) -> dict[str, dict[str, str]]:
     """Product -> path -> the reason for which that photograph was left out."""
     found: dict[str, dict[str, str]] = defaultdict(dict)
     for row in rows(folder, "rejected.parquet"):
-        if row["product_id"] in wanted and row["reason"] in IMAGE_REASONS and row["reason"] not in OF_THE_SOURCE:
+        if row["product_id"] in wanted and row["reason"] in OF_PIXELS:
             found[row["product_id"]][row["image_path"]] = row["reason"]
     return found

@@ -17,10 +17,12 @@ from shards.parts import Part, head_name
 from shards.places import Place, entries
 
 JOURNAL = ".build"
+BUILT = ".built.json"
+"""Beside a finished data set: which command built it; see ``shards.finished``."""
 GONE = ".build.gone"
 """The journal of a finished build, on its way out."""
 OWN_NAMES = re.compile(
-    rf"(shard-\d{{6,}}\.(tar|idx)|{'|'.join(map(re.escape, [*TABLES, DATASET]))})({re.escape(PARTIAL_SUFFIX)})?"
+    rf"(shard-\d{{6,}}\.(tar|idx)|{'|'.join(map(re.escape, [*TABLES, DATASET, BUILT]))})({re.escape(PARTIAL_SUFFIX)})?"
 )
 """The files that a build writes; nothing else in its folder is ever touched."""
 OWN_FOLDERS = frozenset({JOURNAL, GONE, APPEND_FOLDER})

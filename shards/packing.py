@@ -13,7 +13,7 @@ from shards.keys import key_of
 from shards.lookalikes import Lookalikes
 from shards.normalize import Jpeg
 from shards.output import Output
-from shards.parts import Part, PartWriter, frames, rows_name
+from shards.parts import Covered, Part, PartWriter, frames, rows_name
 from shards.places import Place
 from shards.rejects import Reject
 from shards.sources.product import Product
@@ -23,20 +23,29 @@ from shards.writer import Member, Shard, ShardWriter, index_name, shard_name
 class Packing:
     """Takes entries with their outcomes, in order; a shard that is finished is published with its part.
 
-    parts: what is finished already; ``done`` is counted on.
+    parts: what is finished already, of the entries ``covered``; both and ``done`` are counted on.
+    cap_per_type: products of each type that are written; one of which nothing is left is none of them.
     """
 
     def __init__(
-        self, output: Output, shard_bytes: int, drop: Collection[str], done: Progress, parts: Sequence[Part]
+        self,
+        output: Output,
+        shard_bytes: int,
+        drop: Collection[str],
+        done: Progress,
+        parts: Sequence[Part],
+        covered: Covered,
+        cap_per_type: int | None = None,
     ) -> None:
         self.finished = [part.shard for part in parts]
-        self._output, self._done = output, done
+        self._output, self._done, self._covered = output, done, covered
+        self._cap = cap_per_type
         self._rows = [output.journal / rows_name(part.number) for part in parts]
         self._bytes_before = done.bytes_written
         self._shards = ShardWriter(
             output.staging, shard_bytes, first=len(parts), on_finished=lambda shard: self._publish(shard, last=False)
         )
-        self._part = PartWriter(output.staging_journal, len(parts))
+        self._part = PartWriter(output.staging_journal, len(parts), covered)
         self._lookalikes = Lookalikes(output.staging_journal, drop, self._read)
         self._lookalikes.refill(parts, self._rows)
 
@@ -47,6 +56,10 @@ class Packing:
         else:
             self._product(arrived.entry, arrived)
         self._part.cover(arrived.identity)
+
+    def is_full(self, product_type: str) -> bool:
+        """Whether as many products of a type are written as there may be."""
+        return self._cap is not None and self._done.by_type[product_type] >= self._cap
 
     def close(self) -> None:
         """Finish the last shard; then everything is where it belongs but the tables."""
@@ -74,9 +87,14 @@ class Packing:
         self._output.publish(part)
         self.finished.append(shard)
         self._rows.append(self._output.journal / rows_name(part.number))
-        self._part = PartWriter(self._output.staging_journal, part.number + 1)
+        self._part = PartWriter(self._output.staging_journal, part.number + 1, self._covered)
 
     def _product(self, product: Product, arrived: Arrived) -> None:
+        if self.is_full(product.product_type):
+            # Whether its photographs were decoded by now hangs on the workers, and must not show.
+            why = f"product type '{product.product_type}'"
+            self._reject(Reject(product.product_id, "", "over_cap", why))
+            return
         key = key_of(product.product_id)
         kept = self._lookalikes.sort_out(product, key, arrived.outcomes)
         # This may finish a shard and its part, to which nothing of this product belongs.
@@ -110,6 +128,8 @@ class Packing:
         done.images_seen += len(jpegs)
         done.images_written += len(jpegs)
         done.products += 1
+        if self._cap is not None:
+            done.by_type[product.product_type] += 1
 
     def _reject(self, reject: Reject) -> None:
         self._done.reject(reject)

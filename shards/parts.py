@@ -2,8 +2,8 @@
 
     build.json          source, options and versions: what decides the bytes of the whole data set
     part-000000.rows    the rows that came with shard 0: frames of "TABLE BYTES\\n" and an Arrow stream
-    part-000000.json    written last: the shard's line, how many entries of the catalogue it covers, their digest,
-                        and the counts of the build so far
+    part-000000.json    written last: the shard's line, how many entries of the catalogue it covers, the digest
+                        of all up to here, and the counts of the build so far
 
 A part holds what came before its shard was closed: the products of the shard, and what was left out between them.
 """
@@ -51,7 +51,7 @@ class Part:
     entries: int
     """Of the catalogue, behind those of the part before."""
     digest: str
-    """sha256 over the identities of these entries."""
+    """``Covered.hexdigest`` at the end of this part: of all entries up to here."""
     rows_bytes: int
     rows_sha256: str
     last: bool
@@ -68,25 +68,47 @@ def loaded(text: bytes) -> Part:
     try:
         fields = json.loads(text)
         return Part(**{**fields, "shard": Shard(**fields["shard"])})
-    except (TypeError, KeyError) as error:
+    except (TypeError, KeyError, RecursionError) as error:
         raise ValueError(f"no part of a build: {error}") from error
 
 
-class PartWriter:
-    """Takes the rows of one part as they come; they go to disk from time to time, so memory does not grow."""
+class Covered:
+    """The entries of a catalogue that were dealt with: their digest, over their identities from the first one on."""
 
-    def __init__(self, journal: Path, number: int) -> None:
+    def __init__(self) -> None:
+        self._digest = hashlib.sha256()
+
+    def add(self, identity: bytes) -> None:
+        # With its length in front, so that no two lists of identities have the same bytes.
+        self._digest.update(b"%d\n%s" % (len(identity), identity))
+
+    def copy(self) -> Covered:
+        other = Covered()
+        other._digest = self._digest.copy()
+        return other
+
+    def hexdigest(self) -> str:
+        return self._digest.hexdigest()
+
+
+class PartWriter:
+    """Takes the rows of one part as they come; they go to disk from time to time, so memory does not grow.
+
+    covered: the entries before this part; it goes on with those of the part.
+    """
+
+    def __init__(self, journal: Path, number: int, covered: Covered) -> None:
         self.number, self.path = number, journal / rows_name(number)
         self.entries = 0
         """Of the catalogue, that were covered."""
         self._file = NewFile(self.path)
         self._rows: dict[str, list[Sequence[Any]]] = {name: [] for name in TABLES}
-        self._digest = hashlib.sha256()
+        self._covered = covered
 
     def cover(self, identity: bytes) -> None:
         """Count one entry of the catalogue as dealt with."""
         self.entries += 1
-        self._digest.update(framed(identity))
+        self._covered.add(identity)
 
     def add(self, table: str, row: Sequence[Any]) -> None:
         rows = self._rows[table]
@@ -108,7 +130,7 @@ class PartWriter:
             shard=shard,
             index_bytes=index_bytes,
             entries=self.entries,
-            digest=self._digest.hexdigest(),
+            digest=self._covered.hexdigest(),
             rows_bytes=self._file.bytes,
             rows_sha256=self._file.sha256,
             last=last,
@@ -128,11 +150,6 @@ class PartWriter:
         content = sink.getvalue()
         self._file.write(b"%s %d\n" % (table.encode(), content.size))
         self._file.write(memoryview(content))
-
-
-def framed(identity: bytes) -> bytes:
-    """With its length in front, so that no two lists of identities have the same bytes."""
-    return b"%d\n%s" % (len(identity), identity)
 
 
 def frames(rows: Place) -> Iterator[tuple[str, pa.RecordBatch]]:

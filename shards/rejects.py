@@ -20,10 +20,15 @@ IMAGE_REASONS = (
     "unknown_image",
     "bad_row",
     "outside_product",
+    "not_a_photograph",
     "near_duplicate",
     "exact_duplicate",
 )
 """A photograph, or a row that should have named one, that was seen and not written."""
+OF_THE_SOURCE = ("bad_row", "outside_product", "not_a_photograph", "unknown_image")
+"""Reasons among them that a row or file of the catalogue gets; its path may be that of a photograph which another row
+names as well."""
+OF_PIXELS = frozenset(IMAGE_REASONS) - frozenset(OF_THE_SOURCE)
 PRODUCT_REASONS = ("no_photographs", "no_good_photographs", "other_type", "over_cap", "duplicate_product")
 """A product that was seen and not written; it counts as no image."""
 BY_CHOICE = ("near_duplicate", "exact_duplicate", "other_type", "over_cap")

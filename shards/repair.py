@@ -18,12 +18,12 @@ from typing import Any
 
 from shards.arrival import settle
 from shards.errors import BadData, BadUsage
-from shards.index import DATASET, TableWriter, describe, read_dataset, seal_fault, sealed, sha256_of
+from shards.index import DATASET, TableWriter, describe, is_sealed, read_dataset, seal_fault, sealed, sha256_of
 from shards.jpeg import read_header
 from shards.merge_write import image_rows, product_cells
 from shards.new_file import PARTIAL_SUFFIX, sync, write_new
 from shards.normalize import Jpeg
-from shards.output import GONE, JOURNAL, OWN_NAMES
+from shards.output import BUILT, GONE, JOURNAL, OWN_NAMES
 from shards.places import Place, entries
 from shards.tables import Cursor, batches
 from shards.tar_reading import StoredProduct, TarStream, stored_products
@@ -179,7 +179,7 @@ def _known_only_here(folder: Path, dataset: dict[str, Any]) -> Iterator[str]:
 
 def _leftovers(folder: Path, dataset: dict[str, Any]) -> Iterator[str]:
     """Remove what a build or a repair may have left and nothing lists; a tar is never removed."""
-    listed = {DATASET, *dataset["tables"], *(line["name"] for line in dataset["shards"])}
+    listed = {DATASET, BUILT, *dataset["tables"], *(line["name"] for line in dataset["shards"])}
     listed |= {index_name(line["name"]) for line in dataset["shards"]}
     for name in sorted(entries(folder)):
         if name in (JOURNAL, GONE):
@@ -189,6 +189,9 @@ def _leftovers(folder: Path, dataset: dict[str, Any]) -> Iterator[str]:
                 os.rename(folder / JOURNAL, folder / GONE)
                 shutil.rmtree(folder / GONE)
             yield f"{name}: removed; the build had finished"
+        elif name == BUILT and not is_sealed((folder / BUILT).read_bytes()):
+            (folder / BUILT).unlink()
+            yield f"{name}: removed; it was damaged, and only the same build command asks for it"
         elif OWN_NAMES.fullmatch(name) and name not in listed:
             if name.endswith(".tar"):
                 yield f"{name}: left alone, though {DATASET} does not list it: move it away"

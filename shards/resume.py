@@ -2,67 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 from shards.counting import Progress
 from shards.errors import BadUsage
+from shards.identity import Identity
 from shards.in_order import arrive
-from shards.index import APPEND_FOLDER, DATASET, SHARD_NAME, VERSION
+from shards.index import APPEND_FOLDER, DATASET, SHARD_NAME
 from shards.new_file import write_new
-from shards.output import JOURNAL, OWN_FOLDERS, OWN_NAMES, Output
-from shards.parts import IDENTITY, Part, framed, head_name, is_head, loaded, rows_fault, rows_name
+from shards.output import BUILT, JOURNAL, OWN_FOLDERS, OWN_NAMES, Output
+from shards.parts import IDENTITY, Covered, Part, head_name, is_head, loaded, rows_fault, rows_name
 from shards.places import reaching
 from shards.rejects import Reject
 from shards.sources.product import Catalogue, Product
-from shards.versions import versions_here
 from shards.writer import index_name
 
 Entries = Iterator[Product | Reject]
-
-
-def _versions() -> dict[str, str]:
-    """What decides the bytes of a shard beside source and options: the code itself, and what decodes and encodes."""
-    code = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.rglob("*.py")):
-        code.update(path.read_bytes())
-    return {
-        "format": str(VERSION),
-        "code": code.hexdigest()[:16],
-        **dict(version.rsplit(" ", 1) for version in versions_here()),
-    }
-
-
-@dataclass(frozen=True)
-class Identity:
-    """Two builds with equal ones write the same bytes, as long as the catalogue does not change."""
-
-    source: str
-    options: dict[str, Any]
-    versions: dict[str, str] = field(default_factory=_versions)
-
-    def dumped(self) -> bytes:
-        fields = {"source": self.source, "options": self.options, "versions": self.versions}
-        return (json.dumps(fields, indent=1, ensure_ascii=False) + "\n").encode()
-
-    def difference(self, stored: Any) -> str:
-        """How ``stored``, the JSON of another one, differs; "" where it does not."""
-        own = json.loads(self.dumped())
-        if stored == own:
-            return ""
-        try:
-            before = {"source": stored["source"], **stored["options"], **stored["versions"]}
-        except (KeyError, TypeError):
-            return f"{IDENTITY} is damaged"
-        now = {"source": own["source"], **own["options"], **own["versions"]}
-        changed = [name for name in sorted(before.keys() | now.keys()) if before.get(name) != now.get(name)]
-        return "; ".join(f"{name} was {before.get(name)!r}, is {now.get(name)!r}" for name in changed)
 
 
 def prepare(output: Output, overwrite: bool) -> None:
@@ -70,16 +29,16 @@ def prepare(output: Output, overwrite: bool) -> None:
     names = output.sizes()
     foreign = sorted(name for name in names if not OWN_NAMES.fullmatch(name) and name not in OWN_FOLDERS)
     foreign += [APPEND_FOLDER] if APPEND_FOLDER in names and DATASET not in names else []
-    # Both together are a build that was interrupted when nothing but tidying up was left.
-    whole = DATASET in names and JOURNAL not in names
     if DATASET not in names and JOURNAL not in names and any(map(SHARD_NAME.fullmatch, names)) and not overwrite:
         raise BadUsage(
             f"folder '{output.folder}' holds shards, but neither {DATASET} nor the journal of an unfinished build",
             allowed="a folder that is empty, does not exist yet or was left by an unfinished build",
             change=f"bring {DATASET} back from a copy, take another folder, or pass --overwrite to lose these shards",
         )
-    if (foreign or whole) and not overwrite:
-        raise _occupied(output, "a finished data set" if whole else f"other things: {', '.join(foreign[:5])}")
+    if DATASET in names and BUILT not in names and not overwrite:
+        raise occupied(output, "a finished data set")
+    if foreign and DATASET not in names and not overwrite:
+        raise occupied(output, f"other things: {', '.join(foreign[:5])}")
 
 
 def finished(output: Output) -> bool:
@@ -87,28 +46,18 @@ def finished(output: Output) -> bool:
     return DATASET in output.sizes()
 
 
-def already_finished(output: Output, identity: Identity) -> bool:
-    """Whether this very build was interrupted behind its last step; raises BadUsage for another finished one."""
-    if DATASET not in output.sizes():
-        return False
-    stored = _stored(output)
-    if stored is None or identity.difference(stored):
-        raise _occupied(output, "a finished data set")
-    return True
-
-
-def _occupied(output: Output, held: str) -> BadUsage:
+def occupied(output: Output, held: str) -> BadUsage:
     return BadUsage(
         f"folder '{output.folder}' holds {held}",
-        allowed="a folder that is empty, does not exist yet or was left by an unfinished build",
+        allowed="a folder that is empty, does not exist yet, was left by an unfinished build or built by this command",
         change="take another folder, or pass --overwrite: it replaces the shards and leaves other files alone",
     )
 
 
 def begin(
     output: Output, identity: Identity, catalogue: Catalogue, done: Progress, show: Callable[[Progress], None] | None
-) -> tuple[list[Part], Entries]:
-    """The finished parts that fit, and the entries of the catalogue behind them; all else of a build is removed."""
+) -> tuple[list[Part], Covered, Entries]:
+    """The finished parts that fit, what they cover, and the entries behind that; all else of a build is removed."""
     names = output.sizes()
     # dataset.json first: at no instant does it describe files that are gone.
     output.remove([DATASET] if DATASET in names else [])
@@ -119,11 +68,11 @@ def begin(
         parts = []
     elif stored is None and DATASET not in names and (left := sum(map(bool, map(OWN_NAMES.fullmatch, names)))):
         _say(f"'{output.folder}': {left} files of an unfinished build have no journal and are dropped")
-    parts, entries = _fitting(output, parts, catalogue, done, show) if parts else ([], iter(catalogue.entries))
+    parts, covered, entries = _fitting(output, parts, catalogue, done, show)
     _remove_all_but(output, parts)
     if stored is None or difference:
         write_new(output.journal / IDENTITY, identity.dumped())
-    return parts, entries
+    return parts, covered, entries
 
 
 def _stored(output: Output) -> Any:
@@ -133,7 +82,7 @@ def _stored(output: Output) -> Any:
         text = (output.journal / IDENTITY).read_bytes()
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
 
 
@@ -156,23 +105,25 @@ def _parts(output: Output) -> list[Part]:
 
 def _fitting(
     output: Output, parts: list[Part], catalogue: Catalogue, done: Progress, show: Callable[[Progress], None] | None
-) -> tuple[list[Part], Entries]:
+) -> tuple[list[Part], Covered, Entries]:
     """Go through the catalogue along the parts, until one does not fit."""
     entries: Entries = iter(catalogue.entries)
     sizes, journal_sizes = output.sizes(), output.journal_sizes()
     fitting: list[Part] = []
+    covered = Covered()
     for part in parts:
-        fault = _file_fault(output, part, sizes, journal_sizes) or _catalogue_fault(part, entries)
+        before = covered.copy()
+        fault = _file_fault(output, part, sizes, journal_sizes) or _catalogue_fault(part, entries, covered)
         if fault:
             kept = f"going on behind {fitting[-1].shard.name}" if fitting else "starting over"
             _say(f"'{output.folder}': {fault}: {kept}, {_shards(len(parts) - len(fitting))} dropped")
             # What was read of the catalogue to find that out is read once more.
-            return fitting, islice(iter(catalogue.entries), sum(part.entries for part in fitting), None)
+            return fitting, before, islice(iter(catalogue.entries), sum(part.entries for part in fitting), None)
         fitting.append(part)
         done.resume(part.done)
         if show is not None:
             show(done)
-    return fitting, entries
+    return fitting, covered, entries
 
 
 def _file_fault(output: Output, part: Part, sizes: dict[str, int | None], journal: dict[str, int | None]) -> str:
@@ -187,12 +138,12 @@ def _file_fault(output: Output, part: Part, sizes: dict[str, int | None], journa
     return rows_fault(part, output.journal / rows)
 
 
-def _catalogue_fault(part: Part, entries: Entries) -> str:
-    digest, count = hashlib.sha256(), 0
+def _catalogue_fault(part: Part, entries: Entries, covered: Covered) -> str:
+    count = 0
     for entry in islice(entries, part.entries):
-        digest.update(framed(arrive(entry).identity))
+        covered.add(arrive(entry).identity)
         count += 1
-    if count != part.entries or digest.hexdigest() != part.digest:
+    if count != part.entries or covered.hexdigest() != part.digest:
         return f"the catalogue has changed: products or photographs of {part.shard.name} are not what they were"
     if part.last and next(entries, None) is not None:
         return f"the catalogue has changed: there is more of it behind {part.shard.name}"

@@ -14,6 +14,7 @@ from typing import Any
 from shards.errors import BadData, BadUsage
 from shards.rejects import IMAGE_REASONS, Reject
 from shards.sources.product import Catalogue, Product
+from shards.torn_groups import check_groups
 
 ALL = "all"
 SHOWN_TYPES = 40
@@ -27,7 +28,7 @@ class Selection:
     types: tuple[str, ...] = ()
     """Product types that are taken; none named is every one."""
     cap_per_type: int | None = None
-    """At most the first so many products of each type, in the order of the catalogue."""
+    """At most the first so many products of each type that can be written, in the order of the catalogue."""
     split: tuple[tuple[str, float], ...] = ()
     """(name, share) in place of the source's own splits; the shares' sum is 1."""
     crop_to_item: tuple[str, ...] = ()
@@ -96,21 +97,26 @@ def split_of(product: Product, split: tuple[tuple[str, float], ...]) -> str:
 
 
 def select(catalogue: Catalogue, selection: Selection) -> Catalogue:
-    """The catalogue with what is not selected turned into rejects: other_type, over_cap.
+    """The catalogue with products of other types turned into rejects, other_type, and with the splits asked for.
 
-    With ``types``, ``cap_per_type`` or types in ``crop_to_item`` the catalogue is gone through once, without opening a
-    photograph: to count those that are left, and to raise BadData where a named type has no product.
+    The cap is for the packing, which knows what of a product is left; here it only tells how much there is to do. With
+    ``types``, ``cap_per_type`` or types in ``crop_to_item`` the catalogue is gone through once, without opening a
+    photograph: to count those that are left, and to raise BadData where a named type has no product. So it is where the
+    source has splits of its own that are kept: BadData where they tear a variant group apart.
     """
     selected = _Selected(catalogue, selection)
+    if catalogue.gives_splits and not selection.split:
+        check_groups(selected.products)
     cut = tuple(name for name in selection.crop_to_item if name != "all")
     if not selection.types and selection.cap_per_type is None and not cut:
         return replace(catalogue, entries=selected) if selection.split else catalogue
+    cap = math.inf if selection.cap_per_type is None else selection.cap_per_type
     products: Counter[str] = Counter()
     images = 0
     for entry, reason in selected.judged():
         if isinstance(entry, Product):
+            images += 0 if reason or products[entry.product_type] >= cap else len(entry.photographs)
             products[entry.product_type] += 1
-            images += 0 if reason else len(entry.photographs)
         else:
             images += entry.reason in IMAGE_REASONS
     _check_types((*selection.types, *cut), products)
@@ -134,19 +140,19 @@ class _Selected:
             else:
                 yield entry
 
+    def products(self) -> Iterator[Product]:
+        """Those that are taken."""
+        return (entry for entry, reason in self.judged() if isinstance(entry, Product) and not reason)
+
     def judged(self) -> Iterator[tuple[Product | Reject, str]]:
         """Entries with the reason why they are left out, "" for those that are taken."""
-        types, cap = frozenset(self._selection.types), self._selection.cap_per_type
-        taken: Counter[str] = Counter()
+        types = frozenset(self._selection.types)
         for entry in self._catalogue.entries:
             if isinstance(entry, Reject):
                 yield entry, ""
             elif types and entry.product_type not in types:
                 yield entry, "other_type"
-            elif cap is not None and taken[entry.product_type] >= cap:
-                yield entry, "over_cap"
             else:
-                taken[entry.product_type] += 1
                 yield entry, ""
 
 

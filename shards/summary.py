@@ -23,6 +23,7 @@ EXAMPLES = 3
 """Of each reason for a reject."""
 NOTES = {
     "merged_products": ("product was", "products were", "united from several mentions"),
+    "hidden_names": ("hidden file or folder", "hidden files or folders", "not looked at"),
     "contradicting_labels": ("label", "labels", "contradicted an earlier one and {} left out"),
 }
 """What a source decided by itself: of one, of several, and what."""

@@ -52,7 +52,10 @@ class StoredProduct(NamedTuple):
 
     def record(self) -> dict[str, Any]:
         """KEY.json as a dict; raises ValueError where it is not what the format says."""
-        record = json.loads(self.meta)
+        try:
+            record = json.loads(self.meta)
+        except RecursionError as error:
+            raise ValueError("JSON nested too deeply") from error
         if not isinstance(record, dict) or record.keys() != {*LABELS, "attributes"}:
             raise ValueError("not the fields of a product")
         if key_of(record["product_id"]) != self.key or json_of(record) != self.meta:

@@ -9,8 +9,8 @@ from itertools import pairwise
 from typing import Any
 
 from shards.arrival import ARRIVAL
-from shards.index import APPEND_FOLDER, DATASET, TABLES, fingerprint, read_dataset, seal_fault, sha256_of
-from shards.output import GONE, JOURNAL, OWN_NAMES
+from shards.index import APPEND_FOLDER, DATASET, TABLES, fingerprint, is_sealed, read_dataset, seal_fault, sha256_of
+from shards.output import BUILT, GONE, JOURNAL, OWN_NAMES
 from shards.places import Place, entries, reaching, size_of
 from shards.table_checks import check_content, check_readable
 from shards.walk import Finding, Walk, walked
@@ -80,8 +80,13 @@ def _sizes(folder: Place, dataset: dict[str, Any]) -> Iterator[Finding]:
     for name in sorted(indices - found.keys()):
         yield Finding(name, "file", "DALI's index", "nothing")
     own = {name for name in found if OWN_NAMES.fullmatch(name)}
-    for name in sorted(own - described.keys() - indices - {DATASET}):
+    for name in sorted(own - described.keys() - indices - {DATASET, BUILT}):
         yield Finding(name, "file", f"nothing: {DATASET} does not list it", "a file")
+    if BUILT in found:
+        with reaching(folder):
+            text = (folder / BUILT).read_bytes()
+        if not is_sealed(text):
+            yield Finding(BUILT, "content", "as it was written", "something else")
     for name in sorted({JOURNAL, GONE} & found.keys()):
         yield Finding(name, "folder", "nothing: the build has finished", "its journal")
     if APPEND_FOLDER in found and size_of(folder / APPEND_FOLDER / ARRIVAL) is not None:

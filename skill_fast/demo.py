@@ -7,6 +7,7 @@ import hashlib
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import shards
 from shards.build import build
@@ -22,6 +23,8 @@ class DemoConfig:
     photo_side: int = 64
     """Pixels."""
     seed: int = 0
+    preprocess: Literal["catalog", "none"] = "catalog"
+    """none: neither trimmed nor padded, the ablation SkiLL\\H."""
 
 
 def demo_shards(config: DemoConfig) -> Path:
@@ -29,7 +32,7 @@ def demo_shards(config: DemoConfig) -> Path:
 
     Ranks that start together wait for the first of them. Raises StorageFailure when the cache can not be written.
     """
-    name = f"demo-{config.designs}-{config.photo_side}-{config.seed}-{_drawing_version()}"
+    name = f"demo-{config.designs}-{config.photo_side}-{config.seed}-{config.preprocess}-{_drawing_version()}"
     final = cache_folder() / name
     if (final / "dataset.json").is_file():
         return final
@@ -48,6 +51,7 @@ def demo_shards(config: DemoConfig) -> Path:
                     designs=config.designs,
                     photo_side=config.photo_side,
                     seed=config.seed,
+                    preprocess=config.preprocess,
                 )
     except OSError as error:
         raise StorageFailure(

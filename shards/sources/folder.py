@@ -20,15 +20,26 @@ if TYPE_CHECKING:
 _LOSSY = (".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".avif", ".jp2", ".j2k")
 _EXACT = (".png", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".pnm")
 SUFFIXES = frozenset((*_LOSSY, *_EXACT))
+HIDDEN = frozenset({"thumbs.db", "desktop.ini"})
+"""What Windows leaves in folders, beside the names that begin with a dot."""
 LAYOUT = "root/product_id/*.jpg or root/product_type/product_id/*.jpg"
 
 
 @dataclass
 class _Listing:
-    """One folder's content without hidden names: the names of its photographs and of its folders, in natural order."""
+    """What one folder holds, each in natural order."""
 
     images: list[str] = field(default_factory=list)
+    """By their suffixes."""
     folders: list[str] = field(default_factory=list)
+    others: list[str] = field(default_factory=list)
+    """Files without a photograph's suffix, and links to folders where these do not count."""
+    hidden: int = 0
+    """Names that are passed over, folders with all that is in them."""
+
+    def sort(self) -> None:
+        for names in (self.images, self.folders, self.others):
+            in_natural_order(names)
 
 
 _List = Callable[[str, bool], _Listing]
@@ -48,8 +59,9 @@ def catalogue(root: Place, on_duplicate: str = "error") -> Catalogue:
     walk = _Walk(root, on_duplicate)
     walk.go()
     if not walk.images:
+        others = f"; its {walk.others:,} files have other suffixes, as {walk.first_other}" if walk.others else ""
         raise BadData(
-            f"folder '{root}' holds no photographs",
+            f"folder '{root}' holds no photographs{others}",
             allowed=f"{LAYOUT}, with the suffixes {' '.join(sorted(SUFFIXES))}",
             change="check the path and the layout",
         )
@@ -70,17 +82,21 @@ class _Walk:
         self.products = 0
         """With photographs."""
         self.images = 0
+        self.others = 0
+        self.first_other = ""
         self._root = root
-        self._list: _List = _local(root) if isinstance(root, Path) else _remote(root)
+        self._listing: _List = _local(root) if isinstance(root, Path) else _remote(root)
 
     def go(self) -> None:
         top = self._list("", True)
         self._misplaced("", top.images, "lies in the root, beside the products")
+        self._no_photographs("", top.others)
         for name in top.folders:
             listing = self._list(name, True)
             if listing.images or not listing.folders:
                 self._product(name, listing, "")
                 continue
+            self._no_photographs(name, listing.others)
             for inner in listing.folders:
                 path = f"{name}/{inner}"
                 self._product(path, self._list(path, True), text_of(name))
@@ -95,6 +111,7 @@ class _Walk:
             self.images += len(names)
         else:
             self._misplaced(path, listing.images, "lies in a folder without a name")
+        self._no_photographs(path, listing.others, product_id)
         for name in listing.folders:
             self._beneath(f"{path}/{name}", f"lies deeper than the product's folder '{self._named(path)}'")
 
@@ -102,6 +119,7 @@ class _Walk:
         # Links to folders are not followed here: they may go round.
         listing = self._list(path, False)
         self._misplaced(path, listing.images, why)
+        self._no_photographs(path, listing.others)
         for name in listing.folders:
             self._beneath(f"{path}/{name}", why)
 
@@ -109,6 +127,21 @@ class _Walk:
         for name in names:
             self.gathering.reject("", self._named(f"{path}/{name}" if path else name), "outside_product", why)
         self.images += len(names)
+
+    def _no_photographs(self, path: str, names: list[str], product_id: str = "") -> None:
+        for name in names:
+            where = self._named(f"{path}/{name}" if path else name)
+            suffix = text_of(os.path.splitext(name)[1])
+            why = f"the suffix '{suffix}' is none of a photograph" if suffix else "a name without a suffix"
+            self.gathering.reject(product_id, where, "not_a_photograph", why)
+            self.first_other = self.first_other or f"'{where}'"
+        self.others += len(names)
+
+    def _list(self, path: str, links: bool) -> _Listing:
+        listing = self._listing(path, links)
+        if listing.hidden:
+            self.gathering.noted["hidden_names"] += listing.hidden
+        return listing
 
     def _named(self, path: str) -> str:
         return text_of(f"{self._root}/{path}")
@@ -142,12 +175,17 @@ def _is_image(name: str) -> bool:
     return os.path.splitext(name)[1].lower() in SUFFIXES
 
 
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or name.lower() in HIDDEN
+
+
 def _local(root: Path) -> _List:
     def listing(path: str, links: bool) -> _Listing:
         found = _Listing()
         with os.scandir(f"{root}/{path}") as entries:
             for entry in entries:
-                if entry.name.startswith("."):
+                if _is_hidden(entry.name):
+                    found.hidden += 1
                     continue
                 try:
                     folder, linked = entry.is_dir(follow_symlinks=links), entry.is_symlink() and entry.is_dir()
@@ -158,8 +196,9 @@ def _local(root: Path) -> _List:
                     found.folders.append(entry.name)
                 elif _is_image(entry.name) and not linked:
                     found.images.append(entry.name)
-        in_natural_order(found.images)
-        in_natural_order(found.folders)
+                else:
+                    found.others.append(entry.name)
+        found.sort()
         return found
 
     return listing
@@ -168,19 +207,26 @@ def _local(root: Path) -> _List:
 def _remote(root: UPath) -> _List:
     """All names in one listing: a request a thousand of them, where one a folder could take hours."""
     listings: dict[str, _Listing] = {"": _Listing()}
+    hidden: set[str] = set()
     for parts in _names_within(root):
-        if any(part.startswith(".") for part in parts):
-            continue
-        for depth in range(1, len(parts)):
+        # Up to the first hidden name: what is within a hidden folder counts as that folder.
+        shown = next((place for place, part in enumerate(parts) if _is_hidden(part)), len(parts))
+        for depth in range(1, min(shown + 1, len(parts))):
             path = "/".join(parts[:depth])
             if path not in listings:
                 listings[path] = _Listing()
                 listings["/".join(parts[: depth - 1])].folders.append(parts[depth - 1])
-        if _is_image(parts[-1]):
-            listings["/".join(parts[:-1])].images.append(parts[-1])
+        own = listings["/".join(parts[: min(shown, len(parts) - 1)])]
+        if shown < len(parts):
+            name = "/".join(parts[: shown + 1])
+            own.hidden += name not in hidden
+            hidden.add(name)
+        elif _is_image(parts[-1]):
+            own.images.append(parts[-1])
+        else:
+            own.others.append(parts[-1])
     for listing in listings.values():
-        in_natural_order(listing.images)
-        in_natural_order(listing.folders)
+        listing.sort()
     return lambda path, links: listings[path]
 
 

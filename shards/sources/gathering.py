@@ -44,7 +44,7 @@ class Gathering:
     combine: one mention from all of a product; by default the first non-empty value of each label and attribute.
 
     Going through it again gives the same. ``notes`` counts what was decided on the way: merged_products,
-    contradicting_labels.
+    contradicting_labels; and before, ``noted``.
     """
 
     def __init__(
@@ -56,9 +56,13 @@ class Gathering:
         combine: Callable[[list[Mention]], Mention] | None = None,
     ) -> None:
         self.notes: Counter[str] = Counter()
+        self.noted: Counter[str] = Counter()
+        """By whoever gathers; goes into the notes as it is."""
         self._locate, self._on_duplicate, self._combine = locate, on_duplicate, combine
         self._unites = repeats or on_duplicate == "merge"
         self._spool = Spool()
+        self._labels: set[str] = set()
+        """That any mention had."""
         self._images = 0
 
     def add(self, mention: Mention) -> None:
@@ -69,6 +73,7 @@ class Gathering:
             mention = mention._replace(photographs=list(dict.fromkeys(mention.photographs)))
         self._spool.add(mention.product_id, _dumped(mention))
         self._images += len(mention.photographs)
+        self._labels.update(mention.labels)
 
     def reject(self, product_id: Any, image_path: Any, reason: str, detail: str) -> None:
         """Take a photograph, or a row that should have named one, that can not be used."""
@@ -90,10 +95,12 @@ class Gathering:
             )
         if repeated and (self._unites or self._on_duplicate == "first"):
             self._images = sum(self._counted(records) for records in self._spool.groups())
-        return Catalogue(self, self._images, options or {}, self.notes)
+        given = {"split", "variant_group"} <= self._labels
+        return Catalogue(self, self._images, options or {}, self.notes, gives_splits=given)
 
     def __iter__(self) -> Iterator[Product | Reject]:
         self.notes.clear()
+        self.notes.update(self.noted)
         for records in self._spool.groups():
             if isinstance(records[0], dict):
                 yield Reject(**records[0])

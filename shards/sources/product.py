@@ -49,6 +49,8 @@ class Catalogue:
     notes: Mapping[str, int] = field(default_factory=dict)
     """What was decided while going through ``entries``, by name: merged_products, contradicting_labels. It is complete
     behind the last entry and starts anew when ``entries`` is gone through again."""
+    gives_splits: bool = False
+    """Whether both splits and variant groups come from the source, so that one may tear the other apart."""
 
 
 def name_of(photograph: Photograph) -> str:

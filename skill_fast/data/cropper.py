@@ -105,7 +105,8 @@ class Cropper:
             depth=o.depth,
             device_id=device_id(self._device),
             hw_decoder_load=o.hw_decoder_load,
-            **self._ops,
+            bends=self._ops["bends"],
+            erases=self._ops["erases"],
         )
 
     def _package(self, epoch: int, positions: np.ndarray) -> Package:

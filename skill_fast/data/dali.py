@@ -142,7 +142,10 @@ def _pipeline(batch_size: int, threads: int, depth: int, device_id: int | None) 
     return Pipeline(**options(batch_size, threads, depth, device_id))
 
 
-def options(batch_size: int, threads: int, depth: int, device_id: int | None) -> dict[str, Any]:
+def options(
+    batch_size: int, threads: int, depth: int, device_id: int | None, dynamic: bool | None = None
+) -> dict[str, Any]:
+    """What every pipeline is made with. dynamic: which executor; None takes the dynamic one on a GPU alone."""
     return {
         "batch_size": batch_size,
         "num_threads": threads,
@@ -150,7 +153,7 @@ def options(batch_size: int, threads: int, depth: int, device_id: int | None) ->
         "prefetch_queue_depth": depth,
         # On a CPU the dynamic executor takes fresh memory for every output of every batch, and the kernel's time to
         # give it was a tenth of the loader's; the older one keeps its buffers.
-        "exec_dynamic": device_id is not None,
+        "exec_dynamic": device_id is not None if dynamic is None else dynamic,
         "set_affinity": False,
     }
 

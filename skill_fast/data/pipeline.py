@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,22 @@ from nvidia.dali import fn, math, pipeline_def, types
 from skill_fast.data.dali import WHITE, PixelGraph, decode, options, output_type
 from skill_fast.data.plan import IDENTITY_SIGMA, CropPlan
 from skill_fast.data.views import ViewGroup
+
+
+@dataclass(frozen=True)
+class Arrangement:
+    """How the graph does what it does; crops differ by roundings only. `benchmarks.arrangements` compares them."""
+
+    in_float: bool
+    """Values stay float32 from the colour twist on, clipped to 0 to 255; else they are rounded to 8 bits each time."""
+    conditions: bool
+    """Warp and blur pass over the samples that do not need them; else these meet an identity."""
+    dynamic: bool
+    """DALI's dynamic executor, which takes fresh memory for every output of every batch; the only one with a GPU."""
+
+
+ON_CPU = Arrangement(in_float=True, conditions=True, dynamic=False)
+ON_GPU = Arrangement(in_float=False, conditions=True, dynamic=True)
 
 
 def crop_graph(
@@ -27,6 +44,7 @@ def crop_graph(
     depth: int,
     device_id: int | None = None,
     hw_decoder_load: float = 0.65,
+    arrangement: Arrangement | None = None,
 ) -> PixelGraph:
     """The graph of a training batch: each photograph is decoded once and feeds all the crops that show it.
 
@@ -36,19 +54,19 @@ def crop_graph(
 
         resize with ROI -> warp -> colour twist -> blur -> solarize -> erase -> normalise, mirror
 
-    An operation that no view of a group can need is left out; warp and blur pass over the samples that do not need
-    them. On a CPU values stay float32 from the colour twist on, clipped to 0 to 255: DALI 2.4 rounds to 8 bits there
-    one value at a time, which took longer than the arithmetic (docs/LOG.md). On a GPU they are rounded to 8 bits.
+    An operation that no view of a group can need is left out. arrangement: None takes ON_CPU or ON_GPU. On a CPU
+    DALI 2.4 rounds to 8 bits one value at a time, which took longer than the arithmetic, and a fresh buffer for every
+    output was a tenth of the time (docs/LOG.md).
     """
-    on_cpu = device_id is None
+    arrangement = arrangement or (ON_CPU if device_id is None else ON_GPU)
 
-    @pipeline_def(enable_conditionals=True, **options(batch_size, threads, depth, device_id))
+    @pipeline_def(enable_conditionals=True, **options(batch_size, threads, depth, device_id, arrangement.dynamic))
     def crops() -> tuple[Any, ...]:
         decoded = [decode(f"jpeg/{i}", device_id, hw_decoder_load) for i in range(photographs)]
         outputs = []
         for group in groups:
             for view, shown in enumerate(group.photographs):
-                crop = _augment(decoded[shown], group, view, bends=bends, erases=erases, in_float=on_cpu)
+                crop = _augment(decoded[shown], group, view, arrangement, bends=bends, erases=erases)
                 outputs.append(
                     fn.crop_mirror_normalize(
                         crop,
@@ -99,7 +117,7 @@ def jitters(group: ViewGroup) -> bool:
     return group.generic.jitter_p > 0 or group.generic.gray_p > 0
 
 
-def _augment(image: Any, group: ViewGroup, view: int, *, bends: bool, erases: bool, in_float: bool) -> Any:
+def _augment(image: Any, group: ViewGroup, view: int, how: Arrangement, *, bends: bool, erases: bool) -> Any:
     """One crop, [size, size, 3] uint8 or, in_float, float32 of 0 to 255; not yet mirrored."""
 
     def argument(name: str) -> Any:
@@ -115,13 +133,15 @@ def _augment(image: Any, group: ViewGroup, view: int, *, bends: bool, erases: bo
         antialias=True,
     )
     if bends:
-        image = _warped(image, argument("bent"), argument("homography"), size)
+        bent = argument("bent") if how.conditions else True
+        image = _warped(image, bent, argument("homography"), size)
     if jitters(group):
-        image = _twisted(image, argument, in_float=in_float)
+        image = _twisted(image, argument, in_float=how.in_float)
     if group.generic.blur_p > 0:
-        image = _blurred(image, argument("blurred"), argument("blur_sigma"))
+        blurred = argument("blurred") if how.conditions else True
+        image = _blurred(image, blurred, argument("blur_sigma"))
     if group.generic.solarize_p > 0:
-        image = _solarized(image, argument("solarize_from"), in_float=in_float and jitters(group))
+        image = _solarized(image, argument("solarize_from"), in_float=how.in_float and jitters(group))
     if erases:
         box = {"anchor": argument("erase_anchor"), "shape": argument("erase_shape")}
         image = fn.erase(image, **box, axis_names="HW", fill_value=WHITE)

@@ -140,7 +140,6 @@ class Run:
                         logged: dict[str, Tensor | float] = {**self._mean_over_ranks(tensors)}
                     if self.watch is not None:
                         with clock.phase("watch"):
-                            self.teacher.wait()
                             logged |= self.watch(self.step)
                     with clock.phase("sync:metrics"):
                         row = sinks.log(self.step, values, logged, clock)
@@ -168,7 +167,6 @@ class Run:
             clock.add("data_wait", batch.wait_ms)
             products.append(batch.products)
             crops = {name: crop.to(engine.dtype) for name, crop in batch.crops.items()}
-            self.teacher.wait()
             loss, tensors = method.loss(engine, crops, values.teacher_temp, batch.labels)
             if micro_step == engine.micro_steps - 1:
                 method.reduce()

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.sparse import csr_array
-from sklearn.cluster import MiniBatchKMeans
-from sklearn.exceptions import ConvergenceWarning
 
 from skill_fast.evaluate.similarity import similarity_blocks, unit_rows
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 RESTARTS = 4
 MAX_ITERATIONS = 100
@@ -40,6 +41,8 @@ def spherical_kmeans(vectors: np.ndarray, k: int, *, seed: int = 0, restarts: in
 
 
 def _one_run(vectors: np.ndarray, k: int, rng: np.random.Generator) -> tuple[np.ndarray, float]:
+    from scipy.sparse import csr_array
+
     centres = _spread_start(vectors, k, rng)
     before = np.full(len(vectors), -1)
     for _ in range(MAX_ITERATIONS):
@@ -106,6 +109,9 @@ def cells_of(vectors: np.ndarray, largest: int, *, seed: int = 0) -> np.ndarray:
 
 
 def _mini_batch_cells(vectors: np.ndarray, count: int, seed: int) -> np.ndarray:
+    from sklearn.cluster import MiniBatchKMeans
+    from sklearn.exceptions import ConvergenceWarning
+
     rng = np.random.default_rng(seed)
     sample = vectors[np.sort(rng.choice(len(vectors), min(len(vectors), SAMPLE_A_CELL * count), replace=False))]
     batch = max(4096, 4 * count)
@@ -148,6 +154,8 @@ def cluster(vectors: np.ndarray, k: int, *, seed: int = 0) -> Clustering:
 
 def contingency(clusters: np.ndarray, labels: np.ndarray) -> csr_array:
     """Products by cluster and label: [n] and [n] of any kind -> sparse [clusters, labels] int64, no zero stored."""
+    from scipy.sparse import csr_array
+
     rows, row = np.unique(clusters, return_inverse=True)
     columns, column = np.unique(labels, return_inverse=True)
     codes, counts = np.unique(row.astype(np.int64) * len(columns) + column, return_counts=True)

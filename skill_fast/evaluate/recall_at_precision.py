@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from sklearn.metrics import precision_recall_curve
 
 from skill_fast.evaluate.bootstrap import draws
 
@@ -33,6 +32,8 @@ def class_recall(scores: np.ndarray, positive: np.ndarray, precision: float) -> 
     scores [n] float, positive [n] bool. Cuts lie only where the score changes: products with equal scores are taken
     together. Raises ValueError without a positive product.
     """
+    from sklearn.metrics import precision_recall_curve  # a second of imports, which a training run need not wait for
+
     if not positive.any():
         raise ValueError("recall is not defined without a positive product")
     found, recall, _ = precision_recall_curve(positive, scores)

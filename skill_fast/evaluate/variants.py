@@ -2,22 +2,25 @@
 
 Products are blocked by what the catalogue gives, clustered within each block (average linkage, cosine distance), and
 cut at the threshold that serves the validation groups best by adjusted Rand index. The paper's abstract fixes none of
-it; all of it is this project's choice. A block too large to link is split into cells of k-means first.
+it; all of it is this project's choice. A block too large to link is split into cells of k-means first. scipy's and
+sklearn's parts are imported where they are called: together more than a second, which a training run without these
+scores need not wait for.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.cluster.hierarchy import fcluster, linkage
-from scipy.sparse import csr_array
-from sklearn.metrics import adjusted_rand_score, fowlkes_mallows_score, normalized_mutual_info_score
 
 from skill_fast.evaluate.bootstrap import centred, draws, mean_of
 from skill_fast.evaluate.clusters import cells_of, contingency, most_frequent, nmi_of_table
 from skill_fast.evaluate.similarity import unit_rows
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 BLOCKING = ("type", "brand", "gender", "usage")
 """Attributes that variants share: products that differ in one are never compared."""
@@ -91,6 +94,8 @@ def trees(embeddings: np.ndarray, block: np.ndarray) -> list[tuple[np.ndarray, n
 
 
 def _tree(vectors: np.ndarray) -> np.ndarray:
+    from scipy.cluster.hierarchy import linkage
+
     # 1 - cosine by hand: a zero vector is at distance 1 from all, where scipy's gives NaN.
     above = np.triu_indices(len(vectors), 1)
     return linkage(np.clip(1 - (vectors @ vectors.T)[above], 0, 2), method="average")
@@ -98,6 +103,8 @@ def _tree(vectors: np.ndarray) -> np.ndarray:
 
 def cut(forest: list[tuple[np.ndarray, np.ndarray | None]], threshold: float) -> np.ndarray:
     """[products] int: groups whose average cosine distance at merging is at most ``threshold``."""
+    from scipy.cluster.hierarchy import fcluster
+
     groups = np.empty(sum(len(places) for places, _ in forest), dtype=np.int64)
     first = 0
     for places, tree in forest:
@@ -109,6 +116,8 @@ def cut(forest: list[tuple[np.ndarray, np.ndarray | None]], threshold: float) ->
 
 def choose_threshold(embeddings: np.ndarray, block: np.ndarray, truth: np.ndarray) -> float:
     """The cosine distance of ``THRESHOLDS`` with the largest ARI on labelled products; of equals the smallest."""
+    from sklearn.metrics import adjusted_rand_score
+
     forest = trees(embeddings, block)
     scores = [adjusted_rand_score(truth, cut(forest, threshold)) for threshold in THRESHOLDS]
     return float(THRESHOLDS[int(np.argmax(scores))])
@@ -142,6 +151,8 @@ def _group_values(table: csr_array, mode: str) -> np.ndarray:
 
 def score_groups(predicted: np.ndarray, truth: np.ndarray) -> Grouping:
     """Every score of a grouping. predicted, truth [products] of any kind."""
+    from sklearn.metrics import adjusted_rand_score, fowlkes_mallows_score, normalized_mutual_info_score
+
     table = contingency(predicted, truth)
     values = {mode: _group_values(table, mode) for mode in MODES}
     return Grouping(

@@ -58,21 +58,22 @@ def test_the_gate_lets_nothing_else_through(spoil, said):
     assert said in str(failed.value)
 
 
-def test_ratios_are_within_a_round_and_a_row_that_can_not_run_says_why(drawn, monkeypatch):
-    rates = {BASE: iter([10.0, 20.0, 30.0]), "ours": iter([15.0, 24.0, 33.0])}
+def test_ratios_are_within_a_round_and_records_are_there_after_each_measurement(drawn, monkeypatch, tmp_path):
+    """A row that can not run says why and is not tried again; what is stopped leaves what was measured."""
+    rates, out, lines = {BASE: iter([10.0, 20.0, 30.0]), "ours": iter([15.0, 24.0, 33.0])}, tmp_path / "out.jsonl", []
 
     def measured(job, seconds):
+        lines.append(len(out.read_text().splitlines()) if out.exists() else 0)
         if job.name == "kornia on batches":
             return {"can_not": "kornia is not installed"}
         found = {"products_per_s": next(rates[job.name]), "p50_ms": 1.0, "p99_ms": 2.0, "cpu_percent": 100.0}
         return found | {"batches": 3}
 
     monkeypatch.setattr(loader, "measure", measured)
-    options = Namespace(
-        rows=["ours", BASE, "kornia on batches"], data=str(drawn), batch=2, workers=1, device="cpu", seconds=1,
-        repeats=3, budget_s=100, sweep=False,
-    )  # fmt: skip
-    ours, base, kornia = loader.records(options)
+    rows = ["--rows", "ours", BASE, "kornia on batches", "--batch", "2", "--device", "cpu"]
+    assert loader.main(["--data", str(drawn), "--out", str(out), *rows]) == 0
+    assert lines == [0, 1, 2, 3, 3, 3, 3]
+    ours, base, kornia = (json.loads(line) for line in out.read_text().splitlines())
     assert (ours["value"], ours["ratio"], ours["ratios"]) == (24.0, 1.2, [1.1, 1.5]) and base["ratio"] == 1.0
     assert ours["photographs_per_s"] == 48 and ours["crops_per_s"] == 240
     assert kornia["value"] is None and kornia["can_not"] == "kornia is not installed"

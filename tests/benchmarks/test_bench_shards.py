@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -53,6 +54,22 @@ def test_a_ratio_is_of_the_same_repeat_and_says_which_way() -> None:
     record = shards._ratio(seconds, "fast", "slow", 1.8, 0, {})
     assert (record["value"], record["quantiles"], record["repeats"]) == (3.0, {"min": 2.0, "max": 9.0}, 3)
     assert shards._ratio(seconds, "fast", "slow", None, 1, {})["value"] == 1.0
+
+
+def test_records_are_there_after_each_repeat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out, there = tmp_path / "out.jsonl", []
+    Image.new("RGB", (9, 9)).save(tmp_path / "a.jpg")
+    (tmp_path / "list.csv").write_text("product_id,image_path\np,a.jpg\n")
+
+    def timed(work: object) -> tuple[float, float]:
+        there.append(json.loads(out.read_text().splitlines()[0])["repeats"] if out.exists() else 0)
+        return 1.0, 1.0
+
+    monkeypatch.setattr(shards, "_timed", timed)
+    monkeypatch.setattr(shards, "ProcessPoolExecutor", lambda *_, **__: ThreadPoolExecutor(1))
+    arguments = ["--data", str(tmp_path / "list.csv"), "--images", "1", "--repeats", "2", "--memory", "--out", str(out)]
+    assert shards.main(arguments) == 0
+    assert there == [0] * 8 + [1] * 8
 
 
 def test_a_synthetic_catalogue_is_built_and_opened_in_processes_of_their_own(tmp_path: Path) -> None:

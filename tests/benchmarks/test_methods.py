@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+from types import SimpleNamespace
 
 import pytest
 
-from benchmarks.methods import SCORES, cell, interval, main
+from benchmarks import methods
+from benchmarks.methods import CONTROLS, SCORES, cell, interval, main
 from tests.conftest import TINY
 
 
@@ -38,6 +40,32 @@ def test_two_methods_are_trained_and_tabled_by_one_command(drawn, tmp_path, capf
     before = (tmp_path / "runs" / "simclr-0" / "metrics.jsonl").stat().st_mtime_ns
     assert main(arguments) == 0, "what is finished is read, not trained again"
     assert (tmp_path / "runs" / "simclr-0" / "metrics.jsonl").stat().st_mtime_ns == before
+
+
+def test_a_study_goes_on_from_its_records_and_ablations_change_one_thing(drawn, tmp_path, monkeypatch):
+    """What has records is not trained; ``--no-speed`` leaves none; an ablation is the preset and one option."""
+    out, trained = tmp_path / "records.jsonl", []
+    line = {"seed": 0, "steps": 3, "value": 0.5, "unit": "share", "controls": dict.fromkeys(CONTROLS, 0.1)}
+
+    def record(name, run):
+        yield from ({"what": f"methods/{name}/{score}", "method": name, **line} for score in SCORES)
+        yield {"what": f"methods/{name}/products_per_s", "method": name, **line}
+
+    monkeypatch.setattr(methods, "records", record)
+    monkeypatch.setattr(
+        methods.subprocess, "run", lambda command, check: trained.append(command) or SimpleNamespace(returncode=0)
+    )
+    arguments = ["--methods", "skill", "--seeds", "0", "--steps", "3", "--out", str(out), "--no-speed"]
+    assert main([*arguments, "--ablations"]) == 0
+    assert [command[command.index("--preset") + 1] for command in trained] == ["skill_demo"] * 6
+    (weak,) = [command for command in trained if "--views.generic.gray-p" in command]
+    assert weak[-4:] == ["--views.generic.gray-p", "0.1", "--views.generic.jitter-p", "0.1"]
+    assert len(out.read_text().splitlines()) == 6 * len(SCORES)
+    assert main([*arguments, "--ablations"]) == 0 and len(trained) == 6
+    torn = out.read_text().splitlines()[1:]
+    out.write_text("\n".join(torn) + "\n")
+    assert main(arguments) == 0 and len(trained) == 7, "a run with a record lacking is trained again"
+    assert main([*arguments, "--ablations", "--data", str(drawn)]) == 2
 
 
 def test_an_unknown_method_is_named(capsys):

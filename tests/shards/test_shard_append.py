@@ -345,3 +345,32 @@ def test_a_build_leaves_a_half_arrived_data_set_alone(about_to_arrive: Path, gro
         with pytest.raises(BadUsage):
             build(grown, folder, workers=0)
         assert files(folder) == before
+
+
+def test_new_photographs_of_old_products_are_counted_though_not_added(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A line each product, once however often; what was rejected before is no new photograph."""
+    source, out = tmp_path / "c", tmp_path / "out"
+    for number, name in enumerate(("a/0.png", "b/0.png", "b/1.png")):
+        photograph(source / name, 30, 30, seed=number)
+    (source / "a" / "bad.png").write_bytes(b"")
+    build(source, out, workers=0)
+    assert append(source, out, workers=0) == read_dataset(out) and capsys.readouterr().err == ""
+    for number, name in enumerate(("b/2.png", "b/3.png")):
+        photograph(source / name, 30, 30, seed=10 + number)
+    before = files(out)
+    append(source, out, workers=0)
+    assert files(out) == before
+    assert "have 2 more photographs in the source, which are not added" in capsys.readouterr().err
+    for number, name in enumerate(("q", "r")):
+        photograph(source / name / "0.png", 30, 30, seed=20 + number)
+        dataset = append(source, out, workers=0)
+        assert_whole(out)
+        assert "have 2 more photographs" in capsys.readouterr().err
+        assert dataset["counts"]["products_rejected"] == {"duplicate_product": 1}
+        assert dataset["options"]["appended"][-1]["photographs_not_added"] == 2
+    rejected = pq.read_table(out / "rejected.parquet").to_pylist()
+    (row,) = [row for row in rejected if row["reason"] == "duplicate_product"]
+    assert row["product_id"] == "b" and "2 of its 4 photographs are new and not added" in row["detail"]
+    assert dataset["counts"]["images_seen"] == 6 and dataset["counts"]["products"] == 4

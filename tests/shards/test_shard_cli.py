@@ -25,6 +25,8 @@ def test_build_verify_info_sheet(capsys, catalogue: Path, tmp_path: Path) -> Non
     code, printed, err = run(capsys, "build", catalogue, out, "--workers", 1)
     assert code == 0 and "format folder (chosen from the source)" in printed and err == ""
     assert "6 products, 12 images, 1 shard," in printed and "not_an_image" in printed and "broken.jpg" in printed
+    code, printed, err = run(capsys, "build", catalogue, out, "--workers", 2)
+    assert code == 0 and "already built, nothing to do; 6 products" in printed and err == ""
     code, printed, _ = run(capsys, "verify", out, "--full")
     assert code == 0 and "no findings" in printed
     code, printed, _ = run(capsys, "info", out)

@@ -119,3 +119,16 @@ def test_an_entry_is_known_by_its_fields_and_its_files(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").unlink()
     found.add(arrive(product).identity)
     assert len(found) == 10
+
+
+def test_what_nobody_wants_any_more_is_not_submitted() -> None:
+    """Entries stay in order and keep their identity, so that it does not show how far ahead the work was."""
+    entries, engine, full = catalogue([1] * 9), LazyEngine(1, 1, at_once=True), set[str]()
+    arrived = []
+    for came in in_order(entries, engine, lambda product_type: False, full.__contains__):
+        arrived.append(came)
+        full.add("b")
+    assert [came.entry for came in arrived] == entries
+    assert [came.identity for came in arrived] == [arrive(entry).identity for entry in entries]
+    assert [came.skipped for came in arrived] == [number % 2 == 0 and number > 0 for number in range(9)]
+    assert sum(engine.sizes) == sum(not came.skipped for came in arrived) == 5

@@ -246,3 +246,11 @@ def test_a_place_in_object_storage_is_refused() -> None:
 
 def test_every_table_of_the_format_is_thought_of() -> None:
     assert set(TABLES) == {"products.parquet", "images.parquet", "rejected.parquet", "duplicates.parquet"}
+
+
+def test_a_damaged_note_of_the_build_is_found_and_goes(dataset: Path) -> None:
+    note = dataset / ".built.json"
+    note.write_bytes(note.read_bytes().replace(b"catalog", b"CATALOG", 1))
+    assert [finding.file for finding in verify(dataset).findings] == [".built.json"]
+    assert repair(dataset) == [".built.json: removed; it was damaged, and only the same build command asks for it"]
+    assert verify(dataset, full=True).findings == [] and not note.exists()

@@ -16,8 +16,9 @@ from typing import Any
 
 import pytest
 
+from shards.append import append
 from shards.build import Progress, build
-from shards.errors import BadUsage
+from shards.errors import BadData, BadUsage
 from shards.index import TABLES, read_dataset
 from tests.shards.conftest import photograph
 from tests.shards.test_shard_build import contents
@@ -91,9 +92,8 @@ def assert_sound(out: Path, whole: dict[str, bytes], counted: dict[str, tuple[in
 
 
 def finish(builder: Builder, out: Path, **request: Any) -> None:
-    """Give the command again; where the kill came behind the last step it says so."""
-    done = (out / "dataset.json").exists() and not (out / ".build").exists()
-    assert builder.run(out=str(out), **request) == (BadUsage.exit_code if done else 0)
+    """Give the command again; behind the last step, too, it ends well."""
+    assert builder.run(out=str(out), **request) == 0
 
 
 def wait_for_part(out: Path, pid: int, number: int) -> None:
@@ -156,10 +156,10 @@ def test_a_kill_before_any_step_on_the_file_system_tears_and_loses_nothing(build
         out.mkdir(exist_ok=True)
         counted = stand(out)
         assert_sound(out, whole, {})
-        if code:
-            finish(builder, out, die_at=0, **request)
+        # The last round is the one that no kill came to: then the command stands before a finished data set.
+        finish(builder, out, die_at=0, **request)
         assert_sound(out, whole, counted)
-        assert contents(out) == whole
+        assert contents(out) == whole and not (out / ".build").exists()
     assert step > 40
 
 
@@ -342,6 +342,67 @@ def test_a_build_that_was_killed_while_tidying_up_is_done(singles: Path, tmp_pat
     assert contents(out) == before
     assert build(singles, out, shard_mib=ONE_EACH, workers=0) == read_dataset(out)
     assert contents(out) == before and not (out / ".build").exists()
+
+
+def test_the_same_command_on_a_finished_data_set_does_nothing(singles: Path, tmp_path: Path) -> None:
+    """Whatever the workers; foreign files beside it are none of its business, and nothing is written again."""
+    out = tmp_path / "out"
+    dataset = build(singles, out, shard_mib=ONE_EACH, workers=0)
+    (out / "notes.txt").write_text("mine")
+    before = {path.name: written(path) for path in out.iterdir()}
+    for workers in (0, 2):
+        assert build(singles, out, shard_mib=ONE_EACH, workers=workers) == dataset
+    assert {path.name: written(path) for path in out.iterdir()} == before
+
+
+def test_a_finished_data_set_of_an_interrupted_build_knows_itself_too(singles: Path, tmp_path: Path) -> None:
+    """The digest of the catalogue goes on over what was taken over."""
+    out = tmp_path / "out"
+    interrupted(singles, out, 6, shard_mib=ONE_EACH)
+    photograph(singles / "p3" / "0.png", 60, 60, seed=77)
+    dataset = build(singles, out, shard_mib=ONE_EACH, workers=0)
+    assert build(singles, out, shard_mib=ONE_EACH, workers=0) == dataset
+
+
+@pytest.mark.parametrize("change", ["photograph", "product", "options", "source", "appended", "unknown"])
+def test_another_command_or_catalogue_is_refused_by_a_finished_data_set(
+    singles: Path, tmp_path: Path, change: str
+) -> None:
+    out, source, options = tmp_path / "out", singles, {"shard_mib": ONE_EACH, "workers": 0}
+    build(source, out, **options)
+    said = {
+        "photograph": "the catalogue has changed since",
+        "product": "the catalogue has changed since",
+        "options": "a finished data set: max_side was 512, is 48",
+        "source": "a finished data set: source was '.*c', is '.*other'",
+        "appended": "a finished data set that was appended to",
+        "unknown": "holds a finished data set",
+    }[change]
+    if change == "photograph":
+        photograph(source / "p3" / "0.png", 60, 60, seed=77)
+    elif change == "product":
+        shutil.rmtree(source / "p8")
+    elif change == "options":
+        options |= {"max_side": 48}
+    elif change == "source":
+        source = Path(shutil.copytree(source, tmp_path / "other"))
+    elif change == "appended":
+        photograph(tmp_path / "more" / "q" / "0.png", 60, 60, seed=50)
+        append(tmp_path / "more", out, workers=0)
+    else:
+        (out / ".built.json").write_bytes(b"[" * 100_000)
+    before = contents(out)
+    with pytest.raises(BadUsage, match=said):
+        build(source, out, **options)
+    assert contents(out) == before and not (out / ".build").exists()
+
+
+def test_a_finished_data_set_that_lacks_a_file_is_not_called_done(singles: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    build(singles, out, shard_mib=ONE_EACH, workers=0)
+    (out / "shard-000004.tar").unlink()
+    with pytest.raises(BadData, match=r"shard-000004\.tar: file: expected .* found nothing"):
+        build(singles, out, shard_mib=ONE_EACH, workers=0)
 
 
 def test_the_tables_are_those_of_the_rows(singles: Path, tmp_path: Path) -> None:

@@ -4,14 +4,17 @@ import hashlib
 from collections import Counter
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shards.build import Progress, build
 from shards.errors import BadData, BadUsage
 from shards.rejects import Reject
 from shards.selection import Selection, parse_split, select, split_of
 from shards.sources.product import Catalogue, Product
+from tests.shards.conftest import photograph
 
 SPLIT = (("train", 0.8), ("val", 0.1), ("test", 0.1))
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=9)
@@ -33,27 +36,64 @@ def test_without_a_choice_the_catalogue_is_the_same() -> None:
     assert select(catalogue, Selection()) is catalogue and Selection().options() == {}
 
 
-def test_other_types_and_what_is_over_the_cap_become_rejects() -> None:
+def test_other_types_become_rejects_and_the_cap_counts_what_is_to_do() -> None:
     catalogue = Catalogue([BAD_ROW, *TYPED, Reject("p0", "", "duplicate_product", "")], 31, {"seed": 1}, {"note": 1})
     found = select(catalogue, Selection(types=("dress",), cap_per_type=3))
     entries = list(found.entries)
     assert entries == list(found.entries), "can be gone through again"
     kept = [entry for entry in entries if isinstance(entry, Product)]
-    assert kept == [TYPED[1], TYPED[2], TYPED[4]], "the first three, in the order of the catalogue"
+    assert kept == [entry for entry in TYPED if entry.product_type == "dress"], "what is full the packing knows"
     reasons = Counter(entry.reason for entry in entries if isinstance(entry, Reject))
-    assert reasons == {"other_type": 4, "over_cap": 5, "bad_row": 1, "duplicate_product": 1}
+    assert reasons == {"other_type": 4, "bad_row": 1, "duplicate_product": 1}
     assert [entry.product_id for entry in entries[1:-1]] == [entry.product_id for entry in TYPED], (
         "nobody changed places"
     )
-    # Exactly what will be seen: the photographs that are left, and the row that named none.
-    assert found.images == 1 + sum(len(entry.photographs) for entry in kept)
+    # What will be seen where all are good: the photographs of the first three, and the row that named none.
+    assert found.images == 1 + sum(len(TYPED[number].photographs) for number in (1, 2, 4))
     assert (found.options, found.notes) == ({"seed": 1}, {"note": 1})
 
 
-def test_a_cap_alone_holds_for_each_type() -> None:
-    entries = select(Catalogue(TYPED, 30), Selection(cap_per_type=2)).entries
-    kept = Counter(entry.product_type for entry in entries if isinstance(entry, Product))
-    assert kept == {"dress": 2, "shirt": 2}
+@pytest.fixture
+def half_good(tmp_path: Path) -> Path:
+    """Twelve products of one photograph in two types; of shirts the first and third, of dresses the last are bad."""
+    for number in range(12):
+        kind = "dress" if number % 2 else "shirt"
+        path = photograph(tmp_path / "c" / kind / f"p{number:02d}" / "0.png", 40, 40, seed=number)
+        if number in (0, 4, 11):
+            path.write_bytes(b"no image")
+    return tmp_path / "c"
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_a_cap_counts_what_is_written(half_good: Path, tmp_path: Path, workers: int) -> None:
+    """For each type, whatever the workers had decoded by then; what was left out counts as not seen."""
+    out = tmp_path / "out"
+    dataset = build(half_good, out, selection=Selection(cap_per_type=3), shard_mib=0.001, workers=workers)
+    products = pq.read_table(out / "products.parquet", columns=["product_id"])["product_id"].to_pylist()
+    assert products == ["p01", "p03", "p05", "p02", "p06", "p08"], "dresses, then shirts: the first three good ones"
+    counts = dataset["counts"]
+    assert counts["products_rejected"] == {"no_good_photographs": 2, "over_cap": 4}
+    assert (counts["images_seen"], counts["images_rejected"]) == (8, {"not_an_image": 2})
+    build(half_good, tmp_path / "alone", selection=Selection(cap_per_type=3), shard_mib=0.001, workers=0)
+    for path in (tmp_path / "alone").iterdir():
+        assert path.read_bytes() == (out / path.name).read_bytes()
+
+
+@pytest.mark.parametrize("after", range(1, 7))
+def test_a_cap_holds_over_an_interruption(half_good: Path, tmp_path: Path, after: int) -> None:
+    class Stop(Exception):
+        pass
+
+    def stop(done: Progress) -> None:
+        if done.products == after:
+            raise Stop
+
+    how = {"selection": Selection(cap_per_type=3), "shard_mib": 0.001, "workers": 0}
+    with pytest.raises(Stop):
+        build(half_good, tmp_path / "out", progress=stop, **how)
+    assert build(half_good, tmp_path / "out", **how) == build(half_good, tmp_path / "whole", **how)
+    for path in (tmp_path / "whole").iterdir():
+        assert path.read_bytes() == (tmp_path / "out" / path.name).read_bytes()
 
 
 def test_a_type_that_no_product_has_is_refused_with_those_there_are() -> None:
@@ -64,9 +104,51 @@ def test_a_type_that_no_product_has_is_refused_with_those_there_are() -> None:
     assert "did you mean dress?" in text
 
 
-def test_a_type_that_only_the_cap_leaves_out_is_there() -> None:
-    entries = list(select(Catalogue(TYPED, 30), Selection(types=("dress", "shirt"), cap_per_type=1)).entries)
-    assert sum(isinstance(entry, Product) for entry in entries) == 2
+def grouped(*splits: tuple[str, str], given: bool = True) -> Catalogue:
+    """A product each, of a group and in a split."""
+    products = [
+        Product(f"p{number}", (Path("x.jpg"),), "dress" if number < 4 else "shirt", variant_group=group, split=split)
+        for number, (group, split) in enumerate(splits)
+    ]
+    return Catalogue(products, len(products), gives_splits=given)
+
+
+WHOLE = [("g0", "train"), ("g1", "test"), ("", "train"), ("", "test")]
+
+
+def test_a_group_in_several_splits_of_the_source_is_refused_by_name() -> None:
+    torn = [("g0", "test"), ("g1", "test"), ("g2", "test"), ("g2", "val"), ("g2", "train")]
+    with pytest.raises(BadData) as caught:
+        select(grouped(*WHOLE, *torn), Selection())
+    text = str(caught.value)
+    assert "2 variant groups in more than one split of the source: 'g0': 'p0' in train, 'p4' in test; 'g2': " in text
+    assert "'p6' in test, 'p7' in val" in text and "'g1'" not in text and "--split train=0.9,test=0.1" in text
+
+
+def test_splits_that_are_made_anew_or_products_that_are_left_out_tear_nothing() -> None:
+    for selection in (Selection(split=SPLIT), Selection(types=("dress",))):
+        select(grouped(*WHOLE, ("g0", "test")), selection)
+    select(grouped(*WHOLE, *WHOLE), Selection())
+
+
+def test_of_many_torn_groups_three_are_named() -> None:
+    with pytest.raises(BadData, match=r"50 variant groups in") as caught:
+        select(
+            grouped(*((f"g{number % 50}", "train" if number < 50 else "test") for number in range(100))), Selection()
+        )
+    assert str(caught.value).count(" in train") == 3
+
+
+def test_a_manifest_with_torn_groups_is_built_with_other_splits_only(tmp_path: Path) -> None:
+    rows = ["product_id,image_path,variant_group,split", "a,0.png,g,train", "b,1.png,g,test"]
+    for number in range(2):
+        photograph(tmp_path / f"{number}.png", 20, 20, seed=number)
+    (tmp_path / "m.csv").write_text("\n".join(rows) + "\n")
+    with pytest.raises(BadData, match="'g': 'a' in train, 'b' in test"):
+        build(tmp_path / "m.csv", tmp_path / "out", workers=0)
+    assert not (tmp_path / "out" / "dataset.json").exists()
+    dataset = build(tmp_path / "m.csv", tmp_path / "out", workers=0, selection=Selection(split=(("train", 1.0),)))
+    assert dataset["counts"]["products"] == 2
 
 
 def test_crop_to_item_names_types_or_all() -> None:

@@ -29,8 +29,9 @@ def touch(root: Path, *names: str) -> Path:
 def test_layouts_may_be_mixed_and_order_is_natural(tmp_path: Path) -> None:
     root = touch(tmp_path, "p10/1.jpg", "p9/b10.JPG", "p9/b9.png", "p9/notes.txt", "p9/.hidden.jpg", "shirt/s1/a.webp")
     found = catalogue(root)
-    assert found.images == 4
-    assert [(p.product_id, p.product_type, [x.name for x in p.photographs]) for p in found.entries] == [
+    assert found.images == 5, "the text is seen, and left out"
+    products = [entry for entry in found.entries if isinstance(entry, Product)]
+    assert [(p.product_id, p.product_type, [x.name for x in p.photographs]) for p in products] == [
         ("p9", "", ["b9.png", "b10.JPG"]),
         ("p10", "", ["1.jpg"]),
         ("s1", "shirt", ["a.webp"]),
@@ -41,12 +42,37 @@ def test_what_lies_elsewhere_is_a_reject_each(tmp_path: Path) -> None:
     root = touch(tmp_path, "a.jpg", "p/1.jpg", "p/deep/2.jpg", "t/q/1.jpg", "t/q/deep/er/2.jpg", "t/loose.txt")
     found = catalogue(root)
     rejects = [entry for entry in found.entries if isinstance(entry, Reject)]
-    assert sorted(Path(reject.image_path).relative_to(root).as_posix() for reject in rejects) == [
-        "a.jpg",
-        "p/deep/2.jpg",
-        "t/q/deep/er/2.jpg",
+    assert sorted((Path(reject.image_path).relative_to(root).as_posix(), reject.reason) for reject in rejects) == [
+        ("a.jpg", "outside_product"),
+        ("p/deep/2.jpg", "outside_product"),
+        ("t/loose.txt", "not_a_photograph"),
+        ("t/q/deep/er/2.jpg", "outside_product"),
     ]
-    assert {reject.reason for reject in rejects} == {"outside_product"} and found.images == 5
+    assert found.images == 6
+
+
+def test_every_file_leaves_a_line_or_counts_as_hidden(tmp_path: Path) -> None:
+    """Nothing that lies in the tree is passed over in silence: at each depth, with a strange suffix or none."""
+    strange = ["readme", "p/IMG_1", "p/raw.heic", "p/deep/x.psd", "t/list.csv", "t/q/notes.txt", "p/a.JPG.bak"]
+    hidden = [".DS_Store", "p/Thumbs.db", "p/.DS_Store", "t/q/desktop.ini"]
+    root = touch(tmp_path, "p/1.jpg", "t/q/1.jpg", *strange, *hidden, ".git/a", ".git/b/c.jpg")
+    found = catalogue(root)
+    for _ in range(2):
+        entries = list(found.entries)
+        rejects = [entry for entry in entries if isinstance(entry, Reject)]
+        assert sorted(Path(reject.image_path).relative_to(root).as_posix() for reject in rejects) == sorted(strange)
+        assert {reject.reason for reject in rejects} == {"not_a_photograph"}
+        assert dict(found.notes) == {"hidden_names": len(hidden) + 1}, "a hidden folder counts once"
+    why = {Path(reject.image_path).name: (reject.product_id, reject.detail) for reject in rejects}
+    assert why["raw.heic"] == ("p", "the suffix '.heic' is none of a photograph")
+    assert why["readme"] == ("", "a name without a suffix")
+    assert found.images == 2 + len(strange)
+
+
+def test_a_folder_of_other_files_alone_is_told_what_they_are(tmp_path: Path) -> None:
+    root = touch(tmp_path, "p/1.heic", "p/2.heic")
+    with pytest.raises(BadData, match=r"holds no photographs; its 2 files have other suffixes, as '.*p/1\.heic'"):
+        catalogue(root)
 
 
 def test_an_empty_product_is_one_without_photographs(tmp_path: Path) -> None:
@@ -91,7 +117,8 @@ def test_links_that_go_round_end(tmp_path: Path) -> None:
     entries = list(catalogue(root).entries)
     products = [(e.product_id, len(e.photographs)) for e in entries if isinstance(e, Product)]
     assert products == [("p", 1), ("q", 1)], "a product's folder may be a link"
-    assert [Path(e.image_path).name for e in entries if isinstance(e, Reject)] == ["2.jpg", "2.jpg"]
+    rejects = [(Path(e.image_path).name, e.reason) for e in entries if isinstance(e, Reject)]
+    assert rejects == [("2.jpg", "outside_product"), ("round", "not_a_photograph")] * 2, "nor is it passed over"
 
 
 NAMES = ("p10/1.jpg", "p9/b10.JPG", "p9/b9.png", "p9/notes.txt", "p9/.hidden.jpg", "shirt/s 1/ä.webp", ".git/x/1.jpg")
@@ -111,8 +138,8 @@ def test_a_bucket_is_read_like_a_folder_with_one_listing(tmp_path: Path, s3) -> 
             for e in found.entries
         ]
 
-    assert told(there, s3.url) == told(here, local) and there.images == here.images == 8
-    assert len(told(here, local)) == 7
+    assert told(there, s3.url) == told(here, local) and there.images == here.images == 10
+    assert len(told(here, local)) == 9 and dict(there.notes) == dict(here.notes) == {"hidden_names": 2}
     with pytest.raises(BadData, match="does not exist"):
         catalogue(place(f"{s3.url}/nowhere"))
 

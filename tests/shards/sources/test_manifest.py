@@ -208,3 +208,43 @@ def test_all_photographs_of_a_product_are_there(tmp_path: Path, count: int) -> N
     rows = [{"product_id": "p", "image_path": f"{number}.jpg"} for number in range(count)]
     (product,), _ = split(write(tmp_path, ".csv", rows))
     assert product.photographs == tuple(tmp_path / f"{number}.jpg" for number in range(count))
+
+
+@pytest.mark.parametrize("depth", [63, 64, 900, 1_000, 100_000])
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+@pytest.mark.parametrize(("opens", "closes"), [("[", "]"), ('{"a": ', "}")])
+def test_json_nested_deeply_costs_its_row_alone(
+    tmp_path: Path, suffix: str, depth: int, opens: str, closes: str
+) -> None:
+    """Up to 64 levels, the object of attributes itself included; beyond Python's own limit, too, it is a bad row."""
+    inner = depth - 1
+    nested = '{"x": ' + opens * inner + '"y"' + closes * inner + "}"
+    rows = [ROWS[0] | {"other_attrs": nested}, ROWS[1]]
+    (*good, last), rejects = split(write(tmp_path, suffix, rows))
+    assert last.product_id == "b"
+    if depth <= 64:
+        assert not rejects and json.dumps(good[0].attributes["x"]).count(opens[0]) == inner
+    else:
+        assert not good and [reject.reason for reject in rejects] == ["bad_row"]
+        assert rejects[0].detail.startswith("row ") and "other_attrs is " in rejects[0].detail
+
+
+@pytest.mark.parametrize("depth", [200, 100_000])
+def test_a_line_of_json_nested_deeply_costs_itself_alone(tmp_path: Path, depth: int) -> None:
+    path = tmp_path / "m.jsonl"
+    deep = '{"product_id": "a", "image_path": "1.jpg", "attributes": ' + '{"x": ' * depth + "1" + "}" * depth + "}"
+    path.write_text(deep + '\n{"product_id": "b", "image_path": "2.jpg"}\n')
+    (product,), (reject,) = split(path)
+    assert product.product_id == "b" and reject.reason == "bad_row" and "row 1: " in reject.detail
+
+
+@pytest.mark.parametrize("kind", ["list", "struct"])
+def test_a_column_of_parquet_nested_deeply_is_refused_as_a_file(tmp_path: Path, kind: str) -> None:
+    column, value = pa.string(), "y"
+    for _ in range(200):
+        column = pa.list_(column) if kind == "list" else pa.struct([("a", column)])
+        value = [value] if kind == "list" else {"a": value}
+    table = pa.table({"product_id": ["a"], "image_path": ["1.jpg"], "x": pa.array([value], column)})
+    pq.write_table(table, tmp_path / "m.parquet")
+    with pytest.raises(BadData, match=r"can not be read as Parquet: .*nested"):
+        list(catalogue(tmp_path / "m.parquet").entries)

@@ -1,5 +1,8 @@
 """A7: a product id that comes twice where it should come once: an error with both places, first, or merge."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -30,6 +33,20 @@ def myntra_twice(root: Path) -> Path:
     return root
 
 
+LONG = os.environ.get("SKILL_FAST_LONG")
+IDS = """
+import sys
+from shards.sources import spool
+spool.CACHE_KIB = 1024
+ids, found = int(sys.argv[1]), spool.Spool()
+for number in (*range(ids), 7):
+    found.add(f"product-{number * 7919 % ids:09d}", '["%d", "row %d"]' % (number, number))
+first, again = found.repeated()
+assert first == ["7", "row 7"] and again == first and found.records == ids + 1, (first, again)
+peak = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM"))
+print(peak / 1024)
+"""
+"""The last record is the eighth's twin, far behind it; prints the peak of the process in MiB."""
 CASES = {
     "folder": (folder, "x", ["dress/x'", "shirt/x'"]),
     "hm": (hm_twice, "0108775015", ["articles.csv row 2", "articles.csv row 6"]),
@@ -101,3 +118,20 @@ def test_rows_of_a_manifest_are_no_duplicates_and_contradictions_are_counted(tmp
 def test_an_unknown_policy_is_bad_usage(tmp_path: Path) -> None:
     with pytest.raises(BadUsage, match="on_duplicate is 'last'"):
         open_catalogue(folder(tmp_path), "folder", on_duplicate="last")
+
+
+def peak_mib(ids: int) -> float:
+    done = subprocess.run([sys.executable, "-c", IDS, str(ids)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return float(done.stdout)
+
+
+def test_memory_stays_flat_while_ids_grow() -> None:
+    """A7's figure is 1 M ids under 2 GB: what 40,000 more ids cost, taken 25 times, leaves far more than half of it."""
+    few, many = peak_mib(20_000), peak_mib(60_000)
+    assert few + max(0.0, many - few) * (1_000_000 - 20_000) / 40_000 < 2000 / 2, (few, many)
+
+
+@pytest.mark.skipif(not LONG, reason="a million ids take half a minute; SKILL_FAST_LONG=1 runs it")
+def test_a_million_ids_take_less_than_2_gb() -> None:
+    assert peak_mib(1_000_000) < 2000
