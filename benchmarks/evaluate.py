@@ -73,6 +73,7 @@ def measure(count: int) -> Iterator[dict[str, Any]]:
         start = time.perf_counter()
         yield
         spent[part] = time.perf_counter() - start
+        print(f"{part}: {spent[part]:.1f} s, peak {peak_bytes() / 1e9:.1f} GB", file=sys.stderr, flush=True)
 
     with timed("neighbours"):
         found = neighbor_list(catalogue.embeddings, groups, everyone, everyone)

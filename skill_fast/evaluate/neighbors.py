@@ -1,7 +1,8 @@
-"""Nearest neighbours of many vectors: exact by blocks, or approximate by FAISS with the recall that it was measured at.
+"""Nearest neighbours of many vectors: exact by blocks, or approximate by cells with the recall that it was measured at.
 
 Exact search is torch's matrix product and top-k, which on a busy CPU took a quarter of the time of FAISS's flat index.
-Where that takes too long, an inverted file of FAISS visits the vectors of a few cells only.
+Where that takes too long, FAISS's k-means makes cells, and the queries of a cell are compared with the vectors of the
+cells nearest to it, again by matrix products: an inverted file that is searched for a whole cell at once.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ RECALL_GOAL = 0.95
 SAMPLED = 1000
 """Queries whose neighbours are searched exactly, to measure the approximation."""
 PROBES = (4, 8, 16, 32, 64)
-"""Cells visited a query: the fewest that reach ``RECALL_GOAL`` on the sample, at most the last."""
+"""Cells compared with: the fewest that reach ``RECALL_GOAL`` on the sample, at most the last."""
 MOST_VISITED = 20_000
-"""Vectors visited a query at most: a collapsed embedding lies in one cell."""
+"""Vectors compared with a query at most, drawn where there are more: a collapsed embedding lies in one cell."""
 TRAINING_A_CELL = 32
 ITERATIONS = 8
 
@@ -55,7 +56,7 @@ def nearest(queries: np.ndarray, gallery: np.ndarray, k: int) -> Neighbors:
     faiss = load_faiss() if len(queries) * len(gallery) > EXACT_PAIRS else None
     if faiss is None:
         return Neighbors(*exact(queries, gallery, k), "")
-    return _inverted_file(faiss, queries, gallery, k, itself)
+    return _by_cells(faiss, queries, gallery, k, itself)
 
 
 def load_faiss() -> Any:
@@ -71,42 +72,66 @@ def load_faiss() -> Any:
 
 def exact(queries: np.ndarray, gallery: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     """(places [q, k] int64, similarities [q, k] float32) of unit rows, by blocks of queries."""
+    return exact_in(queries, torch.from_numpy(gallery), k)
+
+
+def exact_in(queries: np.ndarray, gallery: torch.Tensor, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """``exact`` in a gallery that is a tensor already."""
     places, similarity = np.empty((len(queries), k), np.int64), np.empty((len(queries), k), np.float32)
-    columns = torch.from_numpy(gallery).T
     rows = max(1, BLOCK_VALUES // max(1, len(gallery)))
     for start in range(0, len(queries), rows):
         part = slice(start, start + rows)
-        found = torch.topk(torch.from_numpy(queries[part]) @ columns, k, dim=1)
+        found = torch.topk(torch.from_numpy(queries[part]) @ gallery.T, k, dim=1)
         places[part], similarity[part] = found.indices.numpy(), found.values.numpy()
     return places, np.round(similarity, TIE_DECIMALS)
 
 
-def _inverted_file(faiss: Any, queries: np.ndarray, gallery: np.ndarray, k: int, itself: bool) -> Neighbors:
-    cells = int(2 ** round(np.log2(4 * np.sqrt(len(gallery)))))
-    quantizer = faiss.IndexFlatIP(gallery.shape[1])
-    index = faiss.IndexIVFFlat(quantizer, gallery.shape[1], cells, faiss.METRIC_INNER_PRODUCT)
-    index.cp.niter, index.cp.spherical, index.cp.seed = ITERATIONS, True, 0
-    index.cp.max_points_per_centroid, index.cp.min_points_per_centroid = TRAINING_A_CELL, 1
-    index.train(gallery)
-    index.add(gallery)
-    index.max_codes = MOST_VISITED
+def _by_cells(faiss: Any, queries: np.ndarray, gallery: np.ndarray, k: int, itself: bool) -> Neighbors:
+    cells = _Cells(faiss, gallery)
+    own = cells.of_gallery if itself else exact(queries, cells.centres, 1)[0][:, 0]
     chosen = np.sort(np.random.default_rng(0).choice(len(queries), min(SAMPLED, len(queries)), replace=False))
     wanted = min(k, RECALL_AT + itself)
     truth = exact(queries[chosen], gallery, wanted)[1]
     for probes in PROBES:
-        index.nprobe = probes
-        reached = recall(_search(index, queries[chosen], wanted)[1], truth, itself)
+        reached = recall(cells.search(queries[chosen], own[chosen], wanted, probes)[1], truth, itself)
         if reached >= RECALL_GOAL:
             break
-    places, similarity = _search(index, queries, k)
-    how = f"approximate, faiss ivf{cells} nprobe {probes}, recall@{wanted - itself} {reached:.3f}"
+    places, similarity = cells.search(queries, own, k, probes)
+    how = f"approximate, faiss ivf{len(cells.centres)} nprobe {probes}, recall@{wanted - itself} {reached:.3f}"
     return Neighbors(places, similarity, f"{how} on {len(chosen):,} sampled queries")
 
 
-def _search(index: Any, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    similarity, places = index.search(queries, k)
-    similarity[places < 0] = -np.inf
-    return places, np.round(similarity, TIE_DECIMALS, out=similarity)
+class _Cells:
+    """The gallery by cells of spherical k-means, about 2 sqrt(n) of them."""
+
+    def __init__(self, faiss: Any, gallery: np.ndarray) -> None:
+        count = min(len(gallery), int(2 ** round(np.log2(2 * np.sqrt(len(gallery))))))
+        limits = {"max_points_per_centroid": TRAINING_A_CELL, "min_points_per_centroid": 1}
+        model = faiss.Kmeans(gallery.shape[1], count, niter=ITERATIONS, spherical=True, seed=0, **limits)
+        model.train(gallery)
+        self.centres = unit_rows(model.centroids)
+        self.of_gallery = exact(gallery, self.centres, 1)[0][:, 0]
+        self._order = np.argsort(self.of_gallery, kind="stable")
+        self._vectors = torch.from_numpy(gallery[self._order])
+        self._starts = np.concatenate([[0], np.cumsum(np.bincount(self.of_gallery, minlength=count))])
+
+    def search(self, queries: np.ndarray, own: np.ndarray, k: int, probes: int) -> tuple[np.ndarray, np.ndarray]:
+        """(places [q, k], similarities [q, k]) among the ``probes`` cells nearest to each query's own cell [q]."""
+        places = np.full((len(queries), k), -1, np.int64)
+        similarity = np.full((len(queries), k), -np.inf, np.float32)
+        near = exact(self.centres, self.centres, min(probes, len(self.centres)))[0]
+        rng = np.random.default_rng(0)
+        order = np.argsort(own, kind="stable")
+        for rows in np.split(order, np.flatnonzero(np.diff(own[order])) + 1):
+            inside = [np.arange(self._starts[c], self._starts[c + 1]) for c in near[own[rows[0]]]]
+            candidates = np.concatenate(inside)
+            if len(candidates) > MOST_VISITED:
+                candidates = np.sort(rng.choice(candidates, MOST_VISITED, replace=False))
+            vectors = self._vectors[torch.from_numpy(candidates)]
+            found, closest = exact_in(queries[rows], vectors, min(k, len(candidates)))
+            places[rows, : found.shape[1]] = self._order[candidates[found]]
+            similarity[rows, : found.shape[1]] = closest
+        return places, similarity
 
 
 def recall(found: np.ndarray, truth: np.ndarray, itself: bool = False) -> float:

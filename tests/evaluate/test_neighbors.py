@@ -52,10 +52,19 @@ def test_the_inverted_file_says_the_recall_that_it_has(monkeypatch):
     ]
     counted = np.mean([len(mine & exact) / 10 for mine, exact in others])
     assert float(stated[3]) == pytest.approx(counted, abs=0.005) and counted >= neighbors.RECALL_GOAL
-    assert int(stated[1]) == 128 and int(stated[2]) in neighbors.PROBES
+    assert int(stated[1]) == 64 and int(stated[2]) in neighbors.PROBES
     # A similarity that was found is the true one.
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     np.testing.assert_allclose(found.similarity[5, :10], unit[found.places[5, :10]] @ unit[5], atol=2e-6)
+
+
+@pytest.mark.skipif(faiss is None, reason="faiss is not installed")
+def test_a_collapsed_embedding_is_not_compared_with_all(monkeypatch):
+    monkeypatch.setattr(neighbors, "EXACT_PAIRS", 0)
+    monkeypatch.setattr(neighbors, "MOST_VISITED", 50)
+    found = nearest(np.ones((400, 4)), np.ones((300, 4)), 60)
+    assert (found.places[:, :50] >= 0).all() and (found.places[:, 50:] == -1).all()
+    assert np.isinf(found.similarity[:, 50:]).all() and len(np.unique(found.places)) > 10
 
 
 def test_without_faiss_the_search_stays_exact(monkeypatch):
