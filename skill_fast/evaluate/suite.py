@@ -12,6 +12,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from skill_fast.data.index import CatalogueIndex, open_index
 from skill_fast.data.shard_cache import add_cache_options, cache_config
 from skill_fast.errors import BadData, BadUsage, exit_with
 from skill_fast.evaluate.baselines import BASELINES
+from skill_fast.evaluate.bootstrap import Estimate
 from skill_fast.evaluate.color import color_floor
 from skill_fast.evaluate.color_names import basic_color_shares
 from skill_fast.evaluate.compare import main_compare
@@ -52,9 +54,8 @@ from skill_fast.models.encoder import Encoder, load_encoder
 from skill_fast.models.pooling import POOLINGS
 
 TASKS = ("knn", "probe", "color", "variants", "retrieval", "orientation")
-DEFAULT_TASKS = ("knn", "color", "variants", "retrieval")
-"""Without ``probe``, which trains two classifiers an attribute for each of five embeddings, and ``orientation``, which
-embeds a sample four more times."""
+DEFAULT_TASKS = TASKS[:-1]
+"""Without ``orientation``, which embeds a sample four more times."""
 QUICK_TASKS = ("knn", "color", "retrieval")
 """What training measures at its end: no probe is trained."""
 DOMINANT = "dominant colour"
@@ -100,7 +101,7 @@ def evaluate(
         sample = embed_turned(index, {**encoders, **BASELINES}, products, **how)
     embedded = time.perf_counter()
     labels = color_labels(products, found.pop(DOMINANT, None))
-    rows, absent = _score(products, found, labels, tasks, sample)
+    scored = _score(products, found, labels, tasks, sample)
     first = next(iter(encoders.values()))
     return {
         "format": "skill-evaluation",
@@ -119,8 +120,10 @@ def evaluate(
         "knn": {"k": NEIGHBORS, "temperature": TEMPERATURE},
         "color_source": labels.source,
         "tasks": list(tasks),
-        "rows": rows,
-        "absent": absent,
+        "rows": scored.rows,
+        "absent": scored.absent,
+        "approximations": scored.approximations,
+        "replicates": scored.replicates,
         "seconds": {"embedding": embedded - started, "scores": time.perf_counter() - embedded},
     }
 
@@ -193,13 +196,27 @@ def _embed(
     )
 
 
+@dataclass(frozen=True)
+class Scored:
+    """rows: row -> score -> value, with score_low and score_high where there is an interval. absent: score -> reason.
+
+    approximations: row -> score -> how, empty where nothing was. replicates: score -> bootstrap replicates of the first
+    row, from which ``skill-eval compare`` draws the interval of a difference.
+    """
+
+    rows: dict[str, dict[str, float]]
+    absent: dict[str, str]
+    approximations: dict[str, dict[str, str]]
+    replicates: dict[str, list[float]]
+
+
 def _score(
     products: ProductSet,
     found: Mapping[str, np.ndarray],
     labels: ColorLabels,
     tasks: Sequence[str],
     sample: TurnedSample | None,
-) -> tuple[dict[str, dict[str, float]], dict[str, str]]:
+) -> Scored:
     of_image = products.product_of_image
     turned = sample.vectors if sample else {}
     vectors = {
@@ -219,11 +236,30 @@ def _score(
         floor = color_floor(vectors["colour histogram"].products[products.queries], labels.names)
         evaluators["color"] = lambda seen: color_values(products, seen, labels, floor)
     chosen = [evaluators[task] for task in tasks if task in evaluators]
-    rows = {name: dict(value for run in chosen for value in run(seen)) for name, seen in vectors.items()}
+    values = {name: dict(value for run in chosen for value in run(seen)) for name, seen in vectors.items()}
     if "retrieval" in tasks:
-        measured = rows["colour histogram"]
+        measured = values["colour histogram"]
         absent |= {name: why for name, why in NO_QUERY.items() if f"{name}/map" not in measured}
-    return rows, absent
+    return Scored(
+        {name: dict(_with_intervals(mine)) for name, mine in values.items()},
+        absent,
+        {name: seen.notes for name, seen in vectors.items() if seen.notes},
+        _replicates(next(iter(values.values()))),
+    )
+
+
+def _with_intervals(values: Mapping[str, float]) -> Iterator[Value]:
+    for name, value in values.items():
+        yield name, float(value)
+        if isinstance(value, Estimate):
+            yield f"{name}_low", value.low
+            yield f"{name}_high", value.high
+
+
+def _replicates(values: Mapping[str, float]) -> dict[str, list[float]]:
+    """Six decimals: far below the width of any interval, and a third of the file."""
+    estimates = ((name, value) for name, value in values.items() if isinstance(value, Estimate))
+    return {name: np.round(value.replicates, 6).tolist() for name, value in estimates}
 
 
 def recorded_data(run: Path) -> str:
@@ -240,9 +276,10 @@ def recorded_data(run: Path) -> str:
 
 
 def write_json(path: Path, result: Mapping[str, Any]) -> None:
-    """Write a result under a temporary name, then put it in place."""
+    """Write a result under a temporary name, then put it in place; the long lists of replicates without line breaks."""
+    parts = ((name, json.dumps(value, indent=None if name == "replicates" else 2)) for name, value in result.items())
     temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    temporary.write_text("{\n" + ",\n".join(f"{json.dumps(n)}: {text}" for n, text in parts) + "\n}\n", "utf-8")
     os.replace(temporary, path)
 
 
