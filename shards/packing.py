@@ -136,7 +136,7 @@ class Packing:
         self._part.add("rejected.parquet", (reject.product_id, reject.image_path, reject.reason, reject.detail))
 
     def _read(self, shard: int, offset: int, size: int) -> bytes:
-        if shard == self._shards.shard:
+        if shard == self._shards.open_shard:
             return self._shards.read_at(offset, size)
         return self._output.read_at(shard_name(shard), offset, size)
 

@@ -119,6 +119,11 @@ class ShardWriter:
         """Number of the shard that the last product went to."""
         return self._number
 
+    @property
+    def open_shard(self) -> int | None:
+        """Number of the shard that is being written; None before the first product, as behind finished ones."""
+        return None if self._file is None else self._number
+
     def add(self, key: str, meta: bytes, images: Sequence[Jpeg]) -> list[Member]:
         """Append one product and return its members, the JSON first."""
         contents = [meta, *[image.data for image in images]]

@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from shards.append import append
@@ -314,6 +315,23 @@ def test_duplicates_are_found_across_an_interruption(tmp_path: Path) -> None:
             root, whole, shard_mib=ONE_EACH, workers=0, **options
         )
         assert contents(out) == contents(whole)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_copy_behind_the_break_of_a_photograph_before_it(tmp_path: Path, workers: int) -> None:
+    """What the first product after going on looks up is in the last finished shard, and none is open yet."""
+    for finished in (1, 2, 3):
+        root, out, whole = (tmp_path / f"{name}-{finished}" for name in ("c", "out", "whole"))
+        for number in range(5):
+            photograph(root / f"p{number}" / "0.png", 60, 44, seed=number)
+        shutil.copy(root / f"p{finished - 1}" / "0.png", root / f"p{finished}" / "0.png")
+        interrupted(root, out, finished + 1, shard_mib=ONE_EACH)
+        assert len(stand(out)) == finished
+        build(root, out, shard_mib=ONE_EACH, workers=workers)
+        build(root, whole, shard_mib=ONE_EACH, workers=0)
+        assert contents(out) == contents(whole)
+        (row,) = pq.read_table(out / "duplicates.parquet").to_pylist()
+        assert (row["key"], row["kind"], row["of_key"]) == (f"p{finished}", "exact", f"p{finished - 1}")
 
 
 def test_two_builds_do_not_meet_in_one_folder(singles: Path, tmp_path: Path) -> None:
