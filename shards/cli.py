@@ -66,12 +66,12 @@ def _build(options: argparse.Namespace) -> int:
 
 
 def _append(options: argparse.Namespace) -> int:
-    from shards.append import append
+    from shards.append import append_told
 
     console = Console(stderr=True, highlight=False)
     taken = _format_of(options)
     with ProgressLine(console) as line:
-        dataset = append(
+        told = append_told(
             options.source,
             place(options.out),
             format=taken,
@@ -81,12 +81,16 @@ def _append(options: argparse.Namespace) -> int:
             ray_address=options.ray_address,
             progress=line.show,
         )
-    last, products = line.last or Progress(), dataset["counts"]["products"]
-    if last.products:
-        there = f"{dataset['options']['appended'][-1]['already_there']} of the source's were there already"
+    last, more = line.last or Progress(), ""
+    if told.prepared_before:
+        more = "more "
+        print(f"{options.out}: {told.prepared_before:,} products added that an interrupted append had prepared")
+    if told.products:
+        there = f"{told.already_there} of the source's were there already"
     else:
         there = "nothing new could be used" if last.rejected else "all of the source's were there already"
-    print(f"{options.out}: {last.products:,} products added; {there}; {products:,} in all")
+    in_all = told.dataset["counts"]["products"]
+    print(f"{options.out}: {told.products:,} {more}products added; {there}; {in_all:,} in all")
     for reason, count in last.rejected.items():
         print(printable(f"  rejected {count:>6,}  {reason:<18} {last.examples.get(reason, '')}".rstrip()))
     return 0

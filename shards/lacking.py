@@ -19,9 +19,10 @@ import pyarrow.compute as pc
 
 from shards.errors import BadData
 from shards.keys import key_of
-from shards.places import Place
+from shards.places import Place, size_of
 from shards.rejects import IMAGE_REASONS, OF_PIXELS, Reject
-from shards.sources.product import Catalogue, Product
+from shards.sources.drawing import Drawing
+from shards.sources.product import Catalogue, Photograph, Product, name_of
 from shards.tables import batches
 
 _CACHE_KIB = 64 << 10
@@ -38,6 +39,7 @@ class _Known:
         for setting in ("journal_mode=OFF", "synchronous=OFF", "locking_mode=EXCLUSIVE", f"cache_size=-{_CACHE_KIB}"):
             self._base.execute(f"PRAGMA {setting}")
         self._base.execute("CREATE TABLE known (key TEXT PRIMARY KEY, photographs INTEGER) WITHOUT ROWID")
+        self._base.execute("CREATE TABLE missing (key TEXT, path TEXT, PRIMARY KEY (key, path)) WITHOUT ROWID")
         self._base.execute("BEGIN")
         os.unlink(path)
 
@@ -62,18 +64,28 @@ class KnownProducts(_Known):
         for batch in batches(folder, "products.parquet", ["key", "images"]):
             self._add(batch["key"].to_pylist(), batch["images"].to_pylist())
         more = "UPDATE known SET photographs = photographs + 1 WHERE key = ?"
-        for batch in batches(folder, "rejected.parquet", ["product_id", "reason"]):
+        for batch in batches(folder, "rejected.parquet", ["product_id", "image_path", "reason"]):
             for row in batch.to_pylist():
                 if row["product_id"] and row["reason"] in OF_PIXELS:
-                    self._base.execute(more, (key_of(row["product_id"]),))
+                    key = key_of(row["product_id"])
+                    self._base.execute(more, (key,))
+                    if row["reason"] == "missing_file":
+                        self._base.execute("INSERT OR IGNORE INTO missing VALUES (?, ?)", (key, row["image_path"]))
 
     def __contains__(self, product_id: str) -> bool:
         return bool(product_id) and self._has(key_of(product_id))
 
     def gained(self, product: Product) -> int:
-        """How many photographs more the source names for a known product than were seen before."""
-        found = self._base.execute("SELECT photographs FROM known WHERE key = ?", (key_of(product.product_id),))
-        return max(0, len(product.photographs) - int(found.fetchone()[0]))
+        """How many photographs more the source has for a known product: beyond their number, or missing until now."""
+        key = key_of(product.product_id)
+        found = self._base.execute("SELECT photographs FROM known WHERE key = ?", (key,))
+        more = max(0, len(product.photographs) - int(found.fetchone()[0]))
+        missing = {path for (path,) in self._base.execute("SELECT path FROM missing WHERE key = ?", (key,))}
+        return more + sum(name_of(p) in missing and _is_there(p) for p in product.photographs if missing)
+
+
+def _is_there(photograph: Photograph) -> bool:
+    return isinstance(photograph, Drawing) or size_of(photograph) is not None
 
 
 class KnownRejects(_Known):

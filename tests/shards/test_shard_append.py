@@ -374,3 +374,62 @@ def test_new_photographs_of_old_products_are_counted_though_not_added(
     (row,) = [row for row in rejected if row["reason"] == "duplicate_product"]
     assert row["product_id"] == "b" and "2 of its 4 photographs are new and not added" in row["detail"]
     assert dataset["counts"]["images_seen"] == 6 and dataset["counts"]["products"] == 4
+
+
+@pytest.mark.parametrize("killed", ["before tables", "before arrival", "amid tidying of the build"])
+@pytest.mark.parametrize("gains", [False, True])
+def test_what_an_interrupted_append_had_prepared_is_told_and_what_came_since_is_added(
+    out: Path, grown: Path, tmp_path: Path, killed: str, gains: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    at = {
+        "before tables": "shards.append.prepare",
+        "before arrival": "shards.append.arrive",
+        "amid tidying of the build": "shards.output.LocalOutput.remove_journal",
+    }[killed]
+
+    def kill(*arguments: Any) -> None:
+        raise Killed
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(at, kill)
+        append(grown, out, workers=0)
+    if gains:
+        catalogue(tmp_path, OLD | NEW | {"g": 1, "h": 2}, "grown")
+    assert main(["append", str(grown), str(out), "--workers", "0"]) == 0
+    assert_whole(out)
+    ids = pq.read_table(out / "products.parquet")["product_id"].to_pylist()
+    assert ids == [*OLD, *NEW, *(["g", "h"] if gains else [])]
+    said = capsys.readouterr().out
+    assert "4 products added that an interrupted append had prepared" in said
+    last = (
+        "2 more products added; 7 of the source's were" if gains else "0 more products added; all of the source's were"
+    )
+    assert f"{last} there already; {9 if gains else 7} in all" in said
+
+
+def test_a_prepared_append_arrives_though_a_known_product_is_an_error(out: Path, tmp_path: Path) -> None:
+    new = catalogue(tmp_path, NEW, "new")
+
+    def kill(*arguments: Any) -> None:
+        raise Killed
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+        patch.setattr("shards.append.prepare", kill)
+        append(new, out, on_duplicate="error", workers=0)
+    append(new, out, on_duplicate="error", workers=0)
+    assert pq.read_table(out / "products.parquet")["product_id"].to_pylist() == [*OLD, *NEW]
+
+
+def test_a_photograph_that_was_missing_and_is_there_now_is_counted(
+    out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = tmp_path / "late.jsonl"
+    lines = [{"product_id": "late", "image_path": name} for name in ("late-0.png", "late-1.png", "late-2.png")]
+    source.write_text("\n".join(map(json.dumps, lines)))
+    photograph(tmp_path / "late-0.png", 20, 20)
+    build(source, tmp_path / "late", workers=0)
+    append(source, tmp_path / "late", workers=0)
+    assert capsys.readouterr().err == ""
+    photograph(tmp_path / "late-1.png", 20, 20, seed=1)
+    append(source, tmp_path / "late", workers=0)
+    assert "have 1 more photographs in the source, which are not added" in capsys.readouterr().err
