@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +21,8 @@ from shards.new_file import write_new
 from shards.places import Place, place
 from shards.selection import Selection
 from shards.sources.catalogue import choose_format
-from shards.sources.product import Catalogue
+from shards.sources.product import Catalogue, Product
+from shards.torn_groups import check_groups, grouped_products
 from shards.verify import verify
 
 ON_DUPLICATE = ("error", "first")
@@ -106,7 +107,7 @@ def append_told(
             try:
                 with KnownProducts(folder) as known:
                     narrow = Lacking(known, on_duplicate, folder)
-                    noted = _noted(narrow, staging)
+                    noted = _noted(narrow, folder, staging, dataset)
                     built = _build(staging / BUILD, source, dataset, noted, format=taken, **how, **demo_options)
             except (NothingNew, NothingWritten):
                 shutil.rmtree(staging)
@@ -129,7 +130,7 @@ def _last_appended(dataset: dict[str, Any]) -> dict[str, Any]:
     return dict(dataset["options"]["appended"][-1])
 
 
-def _noted(narrow: Lacking, staging: Path) -> Callable[[Catalogue], Catalogue]:
+def _noted(narrow: Lacking, folder: Path, staging: Path, dataset: dict[str, Any]) -> Callable[[Catalogue], Catalogue]:
     """Keeps how many products are there already, for a build that goes on in another process."""
 
     def noted(catalogue: Catalogue) -> Catalogue:
@@ -139,9 +140,25 @@ def _noted(narrow: Lacking, staging: Path) -> Callable[[Catalogue], Catalogue]:
             _say_what_is_not_added(narrow.photographs_not_added)
         found = {"already_there": narrow.already_there, "photographs_not_added": narrow.photographs_not_added}
         write_new(staging / ALREADY_THERE, json.dumps(found).encode())
+        if not dataset["options"].get("split"):
+            _check_groups(folder, left)
         return left
 
     return noted
+
+
+def _check_groups(folder: Path, left: Catalogue) -> None:
+    """Raise BadData where a new product is in another split than its variant group, old products and new ones."""
+
+    def products() -> Iterator[Product]:
+        yield from grouped_products(folder)
+        yield from (entry for entry in left.entries if isinstance(entry, Product))
+
+    check_groups(
+        products,
+        f"'{folder}' with what is to be appended",
+        "give the new products the splits of their groups, or build all anew with --split",
+    )
 
 
 def _say_what_is_not_added(photographs: int) -> None:

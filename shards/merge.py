@@ -22,7 +22,7 @@ import pyarrow as pa
 from shards.counting import with_notes
 from shards.errors import BadData, BadUsage
 from shards.index import DATASET, LATER_TABLES, TABLES, TableWriter, read_dataset, write_dataset
-from shards.merge_repeats import Repeats, find_repeats
+from shards.merge_repeats import Repeats, find_repeats, written_products
 from shards.merge_write import copy_shard, moved_duplicates, write_shard
 from shards.output import OWN_FOLDERS, OWN_NAMES, open_output
 from shards.parts import IDENTITY
@@ -30,6 +30,7 @@ from shards.places import Place
 from shards.rejects import IMAGE_REASONS, PRODUCT_REASONS
 from shards.table_checks import check_readable
 from shards.tables import Cursor, batches
+from shards.torn_groups import check_groups
 from shards.verify import verify
 from shards.writer import Shard
 
@@ -56,8 +57,8 @@ def merge(
 
     The order is that of the sources. Photographs of two sources are not compared with each other. Memory does not grow
     but by 8 bytes a product, and with the products that are in two sources. After an interruption the same call starts
-    over. Raises BadUsage where the options of the sources differ, BadData where one is damaged or, with "error", where
-    they share a product.
+    over. Raises BadUsage where the options of the sources differ, BadData where one is damaged, where a variant group
+    would be in two splits or, with "error", where they share a product.
     """
     if on_duplicate not in ON_DUPLICATE:
         raise BadUsage(f"unknown on_duplicate {on_duplicate!r}", allowed=", ".join(ON_DUPLICATE))
@@ -65,6 +66,13 @@ def merge(
     datasets = [_opened(source) for source in sources]
     options = merged_options(sources, datasets)
     repeats = find_repeats(sources, datasets, on_duplicate)
+    if not options.get("split"):
+        # Shares of products make splits out of the group's name alone: these agree.
+        check_groups(
+            lambda: written_products(sources, repeats),
+            "the data sets",
+            "build them again with one and the same --split, as in --split train=0.9,test=0.1",
+        )
     with ExitStack() as stack:
         stack.enter_context(_cleared(out, overwrite))
         merged = _Merged(out, _tables(datasets), stack)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,8 +14,10 @@ import pyarrow as pa
 from shards.errors import BadData
 from shards.places import Place
 from shards.repeats import repeated
+from shards.sources.product import Product
 from shards.tables import batches, gather
 from shards.tar_reading import LABELS
+from shards.torn_groups import grouped_products
 
 NAMED = 5
 """Products that an error names."""
@@ -96,6 +99,16 @@ def find_repeats(sources: Sequence[Place], datasets: Sequence[dict[str, Any]], o
         products |= dict(zip((wanted + edges[number]).tolist(), table.to_pylist(), strict=True))
     later = _later(found, products, numbers, sources, datasets)
     return _arranged(found, later, products, numbers, sources, merges=on_duplicate == "merge")
+
+
+def written_products(sources: Sequence[Place], repeats: Repeats) -> Iterator[Product]:
+    """Those that will be written, as far as group and split go."""
+    for row, product in enumerate(chain.from_iterable(map(grouped_products, sources))):
+        if row in repeats.left_out:
+            continue
+        groups = [later.record["variant_group"] for later in repeats.gains.get(row, ())]
+        group = next(filter(None, [product.variant_group, *groups]), "")
+        yield replace(product, variant_group=group)
 
 
 def _shared(

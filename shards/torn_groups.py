@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import hashlib
 from array import array
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
 from shards.errors import BadData
+from shards.places import Place
 from shards.sources.product import Product
+from shards.tables import batches
 
 NAMED = 3
 """Groups that the error names."""
 
 
-def check_groups(products: Callable[[], Iterable[Product]]) -> None:
+MEND_SOURCE = "mend the source's splits, or give --split, as in --split train=0.9,test=0.1, to have others made"
+
+
+def check_groups(products: Callable[[], Iterable[Product]], of: str = "the source", change: str = MEND_SOURCE) -> None:
     """Raise BadData where products of one variant group are in several splits, naming the first groups.
 
-    products: gives them from the start each time. Of each with a group 12 bytes are kept, twice more while sorting.
+    products: gives them from the start each time. of, change: what they are of, and what can be done, for the error.
+    Of each with a group 12 bytes are kept, twice more while sorting.
     """
     hashes, codes = array("Q"), array("I")
     splits: dict[str, int] = {}
@@ -34,11 +40,19 @@ def check_groups(products: Callable[[], Iterable[Product]]) -> None:
     torn = set(groups[1:][(groups[1:] == groups[:-1]) & (within[1:] != within[:-1])].tolist())
     if torn:
         raise BadData(
-            f"{len(torn):,} variant group{'s' * (len(torn) != 1)} in more than one split of the source: "
+            f"{len(torn):,} variant group{'s' * (len(torn) != 1)} in more than one split of {of}: "
             + "; ".join(_first_named(products(), torn)),
             allowed="all products of a variant group in one split",
-            change="mend the source's splits, or give --split, as in --split train=0.9,test=0.1, to have others made",
+            change=change,
         )
+
+
+def grouped_products(folder: Place) -> Iterator[Product]:
+    """The products of a data set without photographs, each with its id, variant group and split."""
+    names = ["product_id", "variant_group", "split"]
+    for batch in batches(folder, "products.parquet", names):
+        for product_id, group, split in zip(*(batch[name].to_pylist() for name in names), strict=True):
+            yield Product(product_id, (), variant_group=group, split=split)
 
 
 def _first_named(products: Iterable[Product], torn: set[int]) -> list[str]:

@@ -16,6 +16,7 @@ from shards.errors import BadData, BadUsage
 from shards.index import read_dataset
 from shards.lock import Lock
 from shards.repair import repair
+from shards.selection import Selection
 from shards.verify import verify
 from tests.shards.conftest import photograph
 
@@ -421,7 +422,7 @@ def test_a_prepared_append_arrives_though_a_known_product_is_an_error(out: Path,
 
 
 def test_a_photograph_that_was_missing_and_is_there_now_is_counted(
-    out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source = tmp_path / "late.jsonl"
     lines = [{"product_id": "late", "image_path": name} for name in ("late-0.png", "late-1.png", "late-2.png")]
@@ -433,3 +434,24 @@ def test_a_photograph_that_was_missing_and_is_there_now_is_counted(
     photograph(tmp_path / "late-1.png", 20, 20, seed=1)
     append(source, tmp_path / "late", workers=0)
     assert "have 1 more photographs in the source, which are not added" in capsys.readouterr().err
+
+
+def test_a_group_that_an_append_would_put_in_two_splits_is_refused(tmp_path: Path) -> None:
+    """Though each catalogue keeps its own groups whole; where shares make the splits they follow the group."""
+
+    def source(product: str, split: str) -> Path:
+        photograph(tmp_path / f"{product}.png", 20, 20, seed=ord(product))
+        line = {"product_id": product, "image_path": f"{product}.png", "variant_group": "g", "split": split}
+        (tmp_path / f"{product}.jsonl").write_text(json.dumps(line))
+        return tmp_path / f"{product}.jsonl"
+
+    out = tmp_path / "out"
+    build(source("a", "train"), out, workers=0)
+    before = files(out)
+    with pytest.raises(BadData, match=r"split of '.*out' with .*: 'g': 'a' in train, 'b' in test"):
+        append(source("b", "test"), out, workers=0)
+    assert files(out) == before
+    assert append(source("c", "train"), out, workers=0)["counts"]["products"] == 2
+    build(source("a", "train"), tmp_path / "shares", workers=0, selection=Selection(split=(("x", 0.5), ("y", 0.5))))
+    append(source("b", "test"), tmp_path / "shares", workers=0)
+    assert len(set(pq.read_table(tmp_path / "shares" / "products.parquet")["split"].to_pylist())) == 1

@@ -385,7 +385,27 @@ def test_sources_that_were_split_in_other_ways_are_refused(tmp_path: Path) -> No
         merge(tmp_path / "other", [sources[0], sources[2]])
 
 
-def test_groups_that_lie_in_two_splits_are_counted(tmp_path: Path) -> None:
+def test_a_group_in_other_splits_of_two_sources_is_refused(tmp_path: Path) -> None:
+    """A later product that is left out does not count; one whose group comes from the later source does."""
+    in_train, in_test = ({"variant_group": "g", "split": split} for split in ("train", "test"))
+    one = made(tmp_path / "one", {"a": 1, "b": 1}, labels={"a": in_train, "b": {"split": "test"}})
+    two = made(tmp_path / "two", {"c": 1, "d": 1}, labels={"c": in_test, "d": {"variant_group": "h"}})
+    with pytest.raises(BadData, match=r"1 variant group in more than one split of .*: 'g': 'a' in train, 'c' in test"):
+        merge(tmp_path / "out", [one, two])
+    assert not (tmp_path / "out").exists()
+    again = made(tmp_path / "again", {"a": 1, "e": 1}, labels={"a": in_test, "e": {}})
+    for on_duplicate in ("first", "merge"):
+        merge(tmp_path / on_duplicate, [one, again], on_duplicate=on_duplicate)
+    late = made(tmp_path / "late", {"b": 1, "f": 1}, labels={"b": in_train, "f": {}})
+    merge(tmp_path / "left out", [one, late], on_duplicate="first")
+    with pytest.raises(BadData, match="'g': 'a' in train, 'b' in test"):
+        merge(tmp_path / "united", [one, late], on_duplicate="merge")
+
+
+def test_groups_that_lie_in_two_splits_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As data sets have them that were merged before this was refused."""
+    monkeypatch.setattr("shards.merge.check_groups", lambda *arguments: None)
+
     def labels(split: str, *groups: str) -> dict[str, Any]:
         return {f"{split}{number}": {"variant_group": group, "split": split} for number, group in enumerate(groups)}
 
