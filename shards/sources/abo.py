@@ -14,7 +14,7 @@ from shards.places import Place, entries
 from shards.sources.gathering import Gathering, Mention
 from shards.sources.lines import numbered, open_lines
 from shards.sources.product import Catalogue
-from shards.sources.rows import BadRow, inside, parse_json, require
+from shards.sources.rows import BadRow, inside, parse_json, require, shown
 from shards.sources.spool import Lookup
 from shards.sources.tables import read_csv
 
@@ -94,10 +94,13 @@ def _mention(line: str | BadRow, where: str) -> Mention:
         raise listing
     if not isinstance(listing, dict) or not isinstance(listing.get("item_id"), str):
         raise BadRow("no JSON object with an item_id of text")
+    domain = listing.get("domain_name")
+    if not isinstance(domain, str | None):
+        raise BadRow(f"domain_name is {shown(domain)}, allowed: text")
     texts = {name: text for name in FIELDS if (text := _text(listing.get(name))) is not None}
     others = listing.get("other_image_id") or []
     images = [listing.get("main_image_id"), *(others if isinstance(others, list) else [others])]
-    attributes = {"texts": texts, "node": _node(listing.get("node")), "domain_name": listing.get("domain_name")}
+    attributes = {"texts": texts, "node": _node(listing.get("node")), "domain_name": domain}
     return Mention(listing["item_id"], where, [str(image) for image in images if image], {}, attributes)
 
 
@@ -138,6 +141,6 @@ def _one_language(mentions: list[Mention]) -> Mention:
         labels["color"] = attributes["color_standardized"][0]
     attributes["node"] = next((node for mention in mentions if (node := mention.attributes["node"])), None)
     domains = (mention.attributes["domain_name"] for mention in mentions)
-    attributes["domain_names"] = [domain for domain in dict.fromkeys(domains) if isinstance(domain, str)]
+    attributes["domain_names"] = [domain for domain in dict.fromkeys(domains) if domain]
     present = {name: value for name, value in attributes.items() if value}
     return mentions[0]._replace(labels=labels, attributes=present)

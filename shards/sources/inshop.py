@@ -11,7 +11,7 @@ from shards.places import Place, size_of
 from shards.sources.gathering import Gathering, Mention
 from shards.sources.lines import numbered, open_lines
 from shards.sources.product import Catalogue
-from shards.sources.rows import BadRow, inside, require, shown
+from shards.sources.rows import NUMBER_DIGITS, BadRow, inside, is_number, require, shown
 from shards.sources.spool import Lookup
 
 PARTITION, COLORS, BOXES = "list_eval_partition.txt", "list_color_cloth.txt", "list_bbox_inshop.txt"
@@ -91,6 +91,8 @@ def _mention(line: str | BadRow, where: str, colors: Lookup, boxes: Lookup) -> M
         raise BadRow(f"image_name is {shown(path)!r}, allowed: the like of img/MEN/Pants/id_00000001/02_1_front.jpg")
     seen: dict[str, Any] = {"partition": status, "pose": name["pose"]}
     if box := boxes.get(path):
+        if not all(map(is_number, box.split())):
+            raise BadRow(f"its box in {BOXES} is '{shown(box)}', allowed: numbers of up to {NUMBER_DIGITS} digits")
         seen["box"] = [int(number) for number in box.split()]
     labels = {"product_type": parts[-3], "variant_group": item_id, "split": SPLITS[status]}
     if color := colors.get(path):

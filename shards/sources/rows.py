@@ -13,6 +13,7 @@ from shards.places import Place, is_remote, place, size_of
 MAX_FIELD_CHARACTERS = 1 << 20
 MAX_JSON_DEPTH = 64
 SHOWN_CHARACTERS = 200
+NUMBER_DIGITS = 18
 # Most addresses are plain, and making a place of each only to look at it would take longer than reading the row.
 _ADDRESS = re.compile(r"(s3|gs)://[^/?#@:]+/[^?#]+")
 
@@ -58,6 +59,11 @@ def _depth(value: Any) -> int:
         inner = (item.values() if isinstance(item, dict) else item for item in level if isinstance(item, dict | list))
         level = [element for items in inner for element in items]
     return depth - 1
+
+
+def is_number(text: str) -> bool:
+    """Whether it is a whole number that an int64 can hold, in digits alone."""
+    return len(text) <= NUMBER_DIGITS and text.isdecimal()
 
 
 def require(root: Place, layout: str, *, files: tuple[str, ...] = (), folders: tuple[str, ...] = ()) -> None:

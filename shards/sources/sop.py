@@ -7,7 +7,7 @@ from shards.places import Place, size_of
 from shards.sources.gathering import Gathering, Mention
 from shards.sources.lines import numbered, open_lines
 from shards.sources.product import Catalogue
-from shards.sources.rows import BadRow, inside, require, shown
+from shards.sources.rows import NUMBER_DIGITS, BadRow, inside, is_number, require, shown
 
 LISTS = {"Ebay_train.txt": "train", "Ebay_test.txt": "test"}
 HEADER = ["image_id", "class_id", "super_class_id", "path"]
@@ -46,8 +46,8 @@ def _mention(line: str | BadRow, where: str, split: str) -> Mention:
     if isinstance(line, BadRow):
         raise line
     cells = line.split(maxsplit=3)
-    if len(cells) != 4 or not all(cell.isdecimal() for cell in cells[:3]):
-        raise BadRow(f"'{shown(line)}', allowed: three numbers and a path")
+    if len(cells) != 4 or not all(map(is_number, cells[:3])):
+        raise BadRow(f"'{shown(line)}', allowed: three numbers of up to {NUMBER_DIGITS} digits and a path")
     _, class_id, super_class_id, path = cells
     product_type = inside(path, "path").partition("/")[0].removesuffix("_final")
     labels = {"product_type": product_type, "split": split}

@@ -281,3 +281,24 @@ def test_inshop_photographs_in_upper_case(tmp_path: Path) -> None:
     product = products["id_00000002_03"]
     assert names(product, root / "Img") == ["img/WOMEN/Dresses/id_00000002/03_1_front.JPG"]
     assert product.color == "Red" and len(rejects) == 1
+
+
+def test_values_that_no_list_should_hold_cost_their_row_alone(tmp_path: Path) -> None:
+    digits = "9" * 5000
+    sop = TREES["sop"](tmp_path / "sop")
+    line = f"59553 11320 {digits} chair_final/361402130128_0.JPG\n"
+    put(sop, "Ebay_test.txt", (sop / "Ebay_test.txt").read_text() + line)
+    products, rejects = read(sop, "sop")
+    assert "11319" in products and "allowed: three numbers of up to 18 digits" in rejects[-1].detail
+    inshop = TREES["inshop"](tmp_path / "inshop")
+    boxes = inshop / "Anno/list_bbox_inshop.txt"
+    boxes.write_text(boxes.read_text().replace("067", digits))
+    products, rejects = read(inshop, "inshop")
+    assert names(products["id_00000002_02"], inshop) == ["Img/img/WOMEN/Dresses/id_00000002/02_2_side.jpg"]
+    assert rejects[0].image_path == "img/WOMEN/Dresses/id_00000002/02_1_front.jpg" and "its box" in rejects[0].detail
+    abo = TREES["abo"](tmp_path / "abo")
+    lines = '{"item_id": "X", "domain_name": ["amazon"], "main_image_id": "0101"}\n{"item_id": "Y"}\n'
+    (abo / "listings/metadata/listings_f.json.gz").write_bytes(gzip.compress(lines.encode()))
+    products, rejects = read(abo, "abo")
+    assert "Y" in products and "X" not in products
+    assert rejects[-1].detail == "listings_f.json.gz line 1: domain_name is ['amazon'], allowed: text"
