@@ -1,7 +1,7 @@
 """OUT/.built.json: which command a finished data set came from, so that the same one finds that nothing is to do.
 
     source, options, versions    what decides the bytes, as in the journal's build.json
-    catalogue                    digest of the catalogue's entries: labels; names of photographs, of local ones sizes and times
+    catalogue                    digest of its entries: labels; names of photographs, of local ones sizes and times
     fingerprint                  of the data set that was built; after an append or a merge it is another one
     sha256                       of the file itself, as in dataset.json
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -34,7 +35,9 @@ def catalogue(root: Place, on_duplicate: str = "error") -> Catalogue:
     within = "Img" if (root / "Img" / "img").is_dir() else ""
     require(root, LAYOUT, folders=(f"{within}/img".lstrip("/"),))
     colors, boxes = Lookup(_colors(lists[COLORS])), Lookup(_boxes(lists[BOXES]))
-    gathering = Gathering(lambda path: root / within / path, combine=_united)
+    gathering = Gathering(
+        lambda path: root / within / path, combine=lambda mentions: _united(mentions, gathering.notes)
+    )
     for number, line in _rows(lists[PARTITION]):
         where = f"{PARTITION} line {number}"
         try:
@@ -97,17 +100,23 @@ def _mention(line: str | BadRow, where: str, colors: Lookup, boxes: Lookup) -> M
     labels = {"product_type": parts[-3], "variant_group": item_id, "split": SPLITS[status]}
     if color := colors.get(path):
         labels["color"] = color
-    attributes = {"gender": parts[-4], "photographs": {parts[-1]: seen}}
+    attributes = {"gender": parts[-4], "photographs": {path: seen}}
     return Mention(f"{item_id}_{name['colorway']}", where, [path], labels, attributes)
 
 
-def _united(mentions: list[Mention]) -> Mention:
-    """The first non-empty labels, and what is known of each photograph."""
+def _united(mentions: list[Mention], notes: Counter[str]) -> Mention:
+    """The first non-empty labels, others counted in ``notes``; what is known of each photograph, by its path.
+
+    One photograph of the test side takes the product there: nothing that is tested is trained on.
+    """
     labels: dict[str, str] = {}
     photographs: dict[str, Any] = {}
     for mention in mentions:
+        notes["contradicting_labels"] += sum(labels.get(name, value) != value for name, value in mention.labels.items())
         labels = mention.labels | labels
         photographs = mention.attributes["photographs"] | photographs
+    if any(mention.labels["split"] == "test" for mention in mentions):
+        labels["split"] = "test"
     attributes = mentions[0].attributes | {"photographs": photographs}
     return mentions[0]._replace(labels=labels, attributes=attributes)
 

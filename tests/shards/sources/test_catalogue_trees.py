@@ -12,7 +12,7 @@ from shards.errors import BadData
 from shards.rejects import Reject
 from shards.sources.catalogue import choose_format, open_catalogue
 from shards.sources.product import Product
-from tests.shards.sources.trees import ABO_IMAGES, HM_ARTICLES, MYNTRA_STYLES, TREES, put
+from tests.shards.sources.trees import ABO_IMAGES, HM_ARTICLES, INSHOP_PARTITION, MYNTRA_STYLES, TREES, put
 
 
 def read(root, format: str, **options) -> tuple[dict[str, Product], list[Reject]]:
@@ -168,8 +168,12 @@ def test_inshop(tmp_path: Path) -> None:
     assert products["id_00000007_01"].attributes == {
         "gender": "MEN",
         "photographs": {
-            "01_1_front.jpg": {"partition": "query", "pose": "front", "box": [55, 30, 190, 201]},
-            "01_7_additional.jpg": {"partition": "gallery", "pose": "additional"},
+            "img/MEN/Tees_Tanks/id_00000007/01_1_front.jpg": {
+                "partition": "query",
+                "pose": "front",
+                "box": [55, 30, 190, 201],
+            },
+            "img/MEN/Tees_Tanks/id_00000007/01_7_additional.jpg": {"partition": "gallery", "pose": "additional"},
         },
     }
     (reject,) = rejects
@@ -267,6 +271,42 @@ def test_hm_codes_that_lost_their_zeros_get_them_back(tmp_path: Path) -> None:
     products, _ = read(root, "hm")
     groups = {products[article].variant_group for article in ("0108775015", "0108775051", "0108775061")}
     assert groups == {"0108775"}
+
+
+@pytest.mark.parametrize("status", ["query", "gallery"])
+@pytest.mark.parametrize("line", [3, 4])
+def test_inshop_colourway_of_both_sides_is_tested_and_counted(tmp_path: Path, status: str, line: int) -> None:
+    """Whichever comes first; a label that differs is counted, once for each photograph that has it."""
+    root = TREES["inshop"](tmp_path)
+    listing = root / "Eval/list_eval_partition.txt"
+    lines = INSHOP_PARTITION.splitlines(keepends=True)
+    lines[line - 1] = lines[line - 1].replace("train", status)
+    listing.write_text("".join(lines))
+    found = open_catalogue(root, "inshop")
+    (product,) = (entry for entry in found.entries if entry.product_id == "id_00000002_02")
+    assert product.split == "test" and len(product.photographs) == 2
+    assert found.notes["contradicting_labels"] == 1
+    with pytest.raises(BadData, match=r"'id_00000002_02' in test, 'id_00000002_03' in train"):
+        build(root, tmp_path / "out", format="inshop", workers=0)
+
+
+def test_inshop_one_item_in_two_folders(tmp_path: Path) -> None:
+    """Files of one name keep what is known of each; the second folder's type contradicts the first's."""
+    root = TREES["inshop"](tmp_path)
+    line = "img/MEN/Pants/id_00000002/02_1_front.jpg  id_00000002 train\n"
+    put(root, "Eval/list_eval_partition.txt", INSHOP_PARTITION.replace("6\n", "7\n", 1) + line)
+    found = open_catalogue(root, "inshop")
+    (product,) = (entry for entry in found.entries if entry.product_id == "id_00000002_02")
+    assert product.attributes["photographs"] == {
+        "img/WOMEN/Dresses/id_00000002/02_1_front.jpg": {
+            "partition": "train",
+            "pose": "front",
+            "box": [67, 27, 186, 240],
+        },
+        "img/WOMEN/Dresses/id_00000002/02_2_side.jpg": {"partition": "train", "pose": "side"},
+        "img/MEN/Pants/id_00000002/02_1_front.jpg": {"partition": "train", "pose": "front"},
+    }
+    assert product.product_type == "Dresses" and found.notes["contradicting_labels"] == 1
 
 
 def test_inshop_photographs_in_upper_case(tmp_path: Path) -> None:
