@@ -29,7 +29,7 @@ def main(source: str, disk: Path, sizes_kib: list[int]) -> None:
 
 def on_disk(source: str, disk: Path, unbroken: dict[str, bytes]) -> dict[str, object]:
     """Build until there is no room, look at what lies there, make room and build to the end."""
-    out, report = disk / "out", {"exit_code": 0, "message": "", "free_bytes": -1}
+    out, report = disk / "out", {"exit_code": 0, "message": "", "free": -1}
     try:
         build(source, out, **OPTIONS)
     except Failure as failure:

@@ -54,6 +54,18 @@ def test_the_limit_is_the_last_size_that_is_taken() -> None:
     assert normalize_bytes(encode("PNG"), Normalization("none", max_pixels=64 * 48)).width == 64
 
 
+def test_fifty_megapixels_are_the_most_by_default() -> None:
+    for width, height in ((10_000, 5_000), (877_193, 57)):
+        file = io.BytesIO()
+        Image.new("1", (width, height)).save(file, "PNG")
+        if width * height == 50_000_000:
+            assert normalize_bytes(file.getvalue(), Normalization("none")).width == 512
+        else:
+            assert width * height == 50_000_001
+            with pytest.raises(Rejected, match="877193 x 57, allowed 50000000 pixels"):
+                normalize_bytes(file.getvalue(), Normalization("none"))
+
+
 @pytest.mark.parametrize("name", [name for name in BOMBS if name.startswith("webp")])
 def test_no_canvas_is_made_for_a_large_webp(monkeypatch, name: str) -> None:
     """Its plugin makes the decoder, and that the canvas, when the file is opened."""

@@ -1,11 +1,14 @@
 """Where a data set is written to: a disk that is full, and object storage."""
 
+import errno
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -64,8 +67,26 @@ def test_a_full_disk_is_named_and_the_same_command_goes_on_when_there_is_room(
         assert report["torn"] == [] and report["equal"], report
         assert report["exit_code"] == StorageFailure.exit_code and not report["described"], report
         assert "bytes needed" in report["message"] and "same command" in report["message"], report
+        told = re.search(r"no room for '(.+)': [\d,]+ bytes needed, ([\d,]+) free", report["message"])
+        assert told is not None and Path(told[1]).is_relative_to(tmp_path / "disk" / "out"), report
+        # What was unfinished is gone by the time that the worker looks, so that more is free.
+        assert int(told[2].replace(",", "")) <= report["free"] <= report["kib"] << 10, report
         assert (report["resumed"] > 0) == (report["finished"] > 0)
     assert sum(report["finished"] > 0 for report in reports) > DISKS // 2
+
+
+def test_the_message_of_a_full_disk_has_the_path_and_what_is_free(
+    photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    usage = SimpleNamespace(total=99_999, used=87_654, free=12_345)
+    with monkeypatch.context() as patch, pytest.raises(StorageFailure) as caught:
+        patch.setattr("shards.new_file.shutil.disk_usage", lambda folder: usage)
+        patch.setattr("shards.new_file.os.fsync", full)
+        build(photographs, tmp_path / "out", workers=0)
+    assert re.search(rf"no room for '{tmp_path}/out/.+': [\d,]+ bytes needed, 12,345 free", str(caught.value))
 
 
 def objects(s3: ObjectStorage, url: str) -> dict[str, bytes]:
