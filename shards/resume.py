@@ -59,8 +59,11 @@ def begin(
 ) -> tuple[list[Part], Covered, Entries]:
     """The finished parts that fit, what they cover, and the entries behind that; all else of a build is removed."""
     names = output.sizes()
-    # dataset.json first: at no instant does it describe files that are gone.
-    output.remove([DATASET] if DATASET in names else [])
+    if DATASET in names:
+        # An append without the data set that it is for would keep the same command out, as something of others.
+        output.remove_append()
+        # Before anything else of the data set: at no instant does it describe files that are gone.
+        output.remove([DATASET])
     stored = _stored(output)
     parts = _parts(output) if stored is not None else []
     if difference := identity.difference(stored) if stored is not None else "":

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from shards.append import append
 from shards.build import Progress, build
 from shards.errors import BadData, BadUsage
 from shards.index import TABLES, read_dataset
+from shards.output import LocalOutput
 from tests.shards.conftest import photograph
 from tests.shards.test_shard_build import contents
 
@@ -371,6 +372,28 @@ def test_the_same_command_on_a_finished_data_set_does_nothing(singles: Path, tmp
     for workers in (0, 2):
         assert build(singles, out, shard_mib=ONE_EACH, workers=workers) == dataset
     assert {path.name: written(path) for path in out.iterdir()} == before
+
+
+def test_overwrite_that_is_ended_behind_the_old_data_set_leaves_no_append_of_it(
+    singles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the same command would be refused, for a folder that is none of a build's."""
+    out = tmp_path / "out"
+    build(singles, out, shard_mib=ONE_EACH, workers=0)
+    (out / ".append" / "build").mkdir(parents=True)
+    (out / ".append" / "request.json").write_text("{}")
+    remove = LocalOutput.remove
+
+    def stop(output: LocalOutput, names: Iterable[str]) -> None:
+        remove(output, names)
+        raise Stop
+
+    with monkeypatch.context() as patch, pytest.raises(Stop):
+        patch.setattr("shards.output.LocalOutput.remove", stop)
+        patch.setattr("shards.build._without_trace_of_nothing", lambda output: contextlib.nullcontext())
+        build(singles, out, shard_mib=ONE_EACH, workers=0, overwrite=True)
+    assert not (out / "dataset.json").exists() and (out / "shard-000000.tar").exists()
+    assert not (out / ".append").exists()
 
 
 def test_a_finished_data_set_of_an_interrupted_build_knows_itself_too(singles: Path, tmp_path: Path) -> None:
