@@ -97,23 +97,34 @@ def _mention(line: str | BadRow, where: str) -> Mention:
     domain = listing.get("domain_name")
     if not isinstance(domain, str | None):
         raise BadRow(f"domain_name is {shown(domain)}, allowed: text")
-    texts = {name: text for name in FIELDS if (text := _text(listing.get(name))) is not None}
+    texts = {name: text for name in FIELDS if (text := _text(listing.get(name), name)) is not None}
     others = listing.get("other_image_id") or []
-    images = [listing.get("main_image_id"), *(others if isinstance(others, list) else [others])]
+    named = [listing.get("main_image_id"), *(others if isinstance(others, list) else [others])]
+    images = [str(image) for image in named if image]
+    try:
+        "".join(images).encode()
+    except UnicodeEncodeError as error:
+        raise BadRow(f"an image id is no Unicode text: {error.reason}") from error
     attributes = {"texts": texts, "node": _node(listing.get("node")), "domain_name": domain}
-    return Mention(listing["item_id"], where, [str(image) for image in images if image], {}, attributes)
+    return Mention(listing["item_id"], where, images, {}, attributes)
 
 
-def _text(value: Any) -> Text | None:
-    """The entry in the language nearest to American English: en_US, else en_*, else the first."""
+def _text(value: Any, field: str) -> Text | None:
+    """The entry in the language nearest to American English: en_US, else en_*, else the first.
+
+    A colour may have standardized values alone; its text is "" then.
+    """
     given = value if isinstance(value, list) else [{"value": value}]
     found: list[Text] = []
     for entry in given:
-        if isinstance(entry, dict) and isinstance(entry.get("value"), str | int) and entry["value"] != "":
+        if not isinstance(entry, dict):
+            continue
+        text, standardized = entry.get("value"), entry.get("standardized_values")
+        has_text = isinstance(text, str | int) and text != ""
+        if has_text or (field == "color" and _are_texts(standardized)):
             tag = str(entry.get("language_tag", "en_US"))
             rank = 0 if tag == "en_US" else 1 if tag.startswith("en_") else 2
-            standardized = entry.get("standardized_values")
-            found.append([rank, entry["value"], *([standardized] if _are_texts(standardized) else [])])
+            found.append([rank, text if has_text else "", *([standardized] if _are_texts(standardized) else [])])
     return min(found, key=lambda text: text[0], default=None)
 
 

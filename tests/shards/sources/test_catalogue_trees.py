@@ -12,7 +12,7 @@ from shards.errors import BadData
 from shards.rejects import Reject
 from shards.sources.catalogue import choose_format, open_catalogue
 from shards.sources.product import Product
-from tests.shards.sources.trees import ABO_IMAGES, HM_ARTICLES, INSHOP_PARTITION, MYNTRA_STYLES, TREES, put
+from tests.shards.sources.trees import ABO_IMAGES, HM_ARTICLES, INSHOP_PARTITION, MYNTRA_STYLES, TREES, put, text
 
 
 def read(root, format: str, **options) -> tuple[dict[str, Product], list[Reject]]:
@@ -103,6 +103,16 @@ def test_abo(tmp_path: Path) -> None:
     assert found[1][0] == "bad_row" and "listings_0.json.gz line 4: no JSON object with an item_id" in found[1][3]
     assert found[2][0] == "bad_row" and "listings_0.json.gz line 5: not JSON" in found[2][3]
     assert len(found) == 3
+
+
+def test_abo_colours_may_be_standardized_without_a_text(tmp_path: Path) -> None:
+    root = TREES["abo"](tmp_path)
+    colors = [{"language_tag": "en_US", "standardized_values": ["Black", "Grey"]}, text("Noir", "fr_FR")]
+    listing = {"item_id": "B09", "color": colors, "brand": [{"standardized_values": ["X"]}, text("Y", "fr_FR")]}
+    put(root, "listings/metadata/listings_f.json.gz", gzip.compress(json.dumps(listing).encode()))
+    product = read(root, "abo")[0]["B09"]
+    assert product.color == "Black"
+    assert product.attributes == {"brand": "Y", "color_standardized": ["Black", "Grey"]}, "and no colour's text"
 
 
 def test_abo_takes_the_originals_where_they_are(tmp_path: Path) -> None:
@@ -338,7 +348,11 @@ def test_values_that_no_list_should_hold_cost_their_row_alone(tmp_path: Path) ->
     assert rejects[0].image_path == "img/WOMEN/Dresses/id_00000002/02_1_front.jpg" and "its box" in rejects[0].detail
     abo = TREES["abo"](tmp_path / "abo")
     lines = '{"item_id": "X", "domain_name": ["amazon"], "main_image_id": "0101"}\n{"item_id": "Y"}\n'
+    lines += '{"item_id": "Z", "other_image_id": ["\\ud800"]}\n'
     (abo / "listings/metadata/listings_f.json.gz").write_bytes(gzip.compress(lines.encode()))
     products, rejects = read(abo, "abo")
     assert "Y" in products and "X" not in products
-    assert rejects[-1].detail == "listings_f.json.gz line 1: domain_name is ['amazon'], allowed: text"
+    assert [reject.detail for reject in rejects[-2:]] == [
+        "listings_f.json.gz line 1: domain_name is ['amazon'], allowed: text",
+        "listings_f.json.gz line 3: an image id is no Unicode text: surrogates not allowed",
+    ]
