@@ -34,6 +34,8 @@ class _Listing:
     folders: list[str] = field(default_factory=list)
     others: list[str] = field(default_factory=list)
     """Files without a photograph's suffix, and links to folders where these do not count."""
+    links: set[str] = field(default_factory=set)
+    """Those of ``others`` that are links to folders."""
     hidden: int = 0
     """Names that are passed over, folders with all that is in them."""
 
@@ -90,13 +92,13 @@ class _Walk:
     def go(self) -> None:
         top = self._list("", True)
         self._misplaced("", top.images, "lies in the root, beside the products")
-        self._no_photographs("", top.others)
+        self._no_photographs("", top)
         for name in top.folders:
             listing = self._list(name, True)
             if listing.images or not listing.folders:
                 self._product(name, listing, "")
                 continue
-            self._no_photographs(name, listing.others)
+            self._no_photographs(name, listing)
             for inner in listing.folders:
                 path = f"{name}/{inner}"
                 self._product(path, self._list(path, True), text_of(name))
@@ -111,7 +113,7 @@ class _Walk:
             self.images += len(names)
         else:
             self._misplaced(path, listing.images, "lies in a folder without a name")
-        self._no_photographs(path, listing.others, product_id)
+        self._no_photographs(path, listing, product_id)
         for name in listing.folders:
             self._beneath(f"{path}/{name}", f"lies deeper than the product's folder '{self._named(path)}'")
 
@@ -119,7 +121,7 @@ class _Walk:
         # Links to folders are not followed here: they may go round.
         listing = self._list(path, False)
         self._misplaced(path, listing.images, why)
-        self._no_photographs(path, listing.others)
+        self._no_photographs(path, listing)
         for name in listing.folders:
             self._beneath(f"{path}/{name}", why)
 
@@ -128,14 +130,15 @@ class _Walk:
             self.gathering.reject("", self._named(f"{path}/{name}" if path else name), "outside_product", why)
         self.images += len(names)
 
-    def _no_photographs(self, path: str, names: list[str], product_id: str = "") -> None:
-        for name in names:
+    def _no_photographs(self, path: str, listing: _Listing, product_id: str = "") -> None:
+        for name in listing.others:
             where = self._named(f"{path}/{name}" if path else name)
             suffix = text_of(os.path.splitext(name)[1])
             why = f"the suffix '{suffix}' is none of a photograph" if suffix else "a name without a suffix"
+            why = "a link to a folder" if name in listing.links else why
             self.gathering.reject(product_id, where, "not_a_photograph", why)
             self.first_other = self.first_other or f"'{where}'"
-        self.others += len(names)
+        self.others += len(listing.others)
 
     def _list(self, path: str, links: bool) -> _Listing:
         listing = self._listing(path, links)
@@ -198,6 +201,8 @@ def _local(root: Path) -> _List:
                     found.images.append(entry.name)
                 else:
                     found.others.append(entry.name)
+                    if linked:
+                        found.links.add(entry.name)
         found.sort()
         return found
 

@@ -121,6 +121,19 @@ def test_links_that_go_round_end(tmp_path: Path) -> None:
     assert rejects == [("2.jpg", "outside_product"), ("round", "not_a_photograph")] * 2, "nor is it passed over"
 
 
+def test_what_is_no_photograph_is_called_what_it_is(tmp_path: Path) -> None:
+    root = touch(tmp_path / "root", "p/1.jpg", "p/notes.txt", "p/README", "q/1.jpg")
+    (root / "p" / "deep").mkdir()
+    for name, goal in (("link.txt", "notes.txt"), ("link.jpg", "1.jpg"), ("deep/up", ".."), ("deep/q.jpg", "../../q")):
+        (root / "p" / name).symlink_to(goal)
+    entries = list(catalogue(root).entries)
+    assert [len(entry.photographs) for entry in entries if isinstance(entry, Product)] == [2, 1], "link.jpg is one"
+    told = {Path(entry.image_path).name: entry.detail for entry in entries if isinstance(entry, Reject)}
+    assert told.pop("up") == told.pop("q.jpg") == "a link to a folder"
+    assert told.pop("notes.txt") == told.pop("link.txt") == "the suffix '.txt' is none of a photograph"
+    assert told.pop("README") == "a name without a suffix" and not told
+
+
 NAMES = ("p10/1.jpg", "p9/b10.JPG", "p9/b9.png", "p9/notes.txt", "p9/.hidden.jpg", "shirt/s 1/ä.webp", ".git/x/1.jpg")
 LOOSE = ("a.jpg", "p9/deep/2.jpg", "shirt/s 1/deep/er/3.jpg", "t/loose.txt", "t/q/1.jpg")
 
