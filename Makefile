@@ -7,6 +7,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 BUDGET_S ?= 480
+# Processes that share the tests, a file at a time; each needs some 3 GB with what its tests start. 0: this one alone.
+TEST_PROCESSES ?= 2
 BENCH := runs/bench/$(shell date -u +%Y-%m-%d-%H%M%S)
 # Without a GPU, and on a CPU that only imitates bf16, fp32 is several times faster.
 HAS_BF16 := $(shell ls /dev/nvidia[0-9]* 2>/dev/null || grep -m1 -woE 'avx512_bf16|amx_bf16' /proc/cpuinfo 2>/dev/null)
@@ -36,7 +38,7 @@ check: $(VENV)/dev.stamp
 	$(BIN)/lint-imports --no-cache
 
 test: check
-	$(BIN)/python -m pytest -q -m "not gpu" $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "not gpu" -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # The page is drawn whatever became of the rows; their exit code is what make ends with.
 bench: $(VENV)/dev.stamp

@@ -54,30 +54,32 @@ def plan(gpu: bool) -> list[Row]:
     """What to measure, most important first.
 
     Budgets are given in seconds from which no further measurement starts; the last one then takes its own time, and
-    what exceeds a row's share is stopped.
+    what exceeds a row's share is stopped. The shares of the first rows add up to the whole, so that each of them is
+    begun; the others get what those left.
     """
     whole = ("--data", DATA, "--out", OUT, "--budget-s", LEFT_S)
-    few = ("benchmarks.shards", "--images", "100", "--repeats", "1", "--memory", "--out", OUT)
+    alone = ("--out", OUT, "--budget-s", LEFT_S)
+    shards = ("benchmarks.shards", "--images", "100", "--repeats", "1", "--memory", "--out", OUT)
+    once = ("--repeats", "1", "--seconds")
     if gpu:
         return [
-            Row("train", 0.25, 60, ("benchmarks.train", *whole, "--repeats", "1", "--seconds", "8")),
-            Row("kernels", 0.1, 30, ("benchmarks.kernels", "--out", OUT, "--batch", "256", "--repeats", "30")),
-            Row("peers", 0.3, 90, ("benchmarks.peers", *whole, "--repeats", "1", "--seconds", "6")),
-            Row("loader", 0.2, 60, ("benchmarks.loader", *whole, "--repeats", "1", "--seconds", "4", "--sweep")),
-            Row("step", 0.3, 60, ("benchmarks.step", "--out", OUT, "--budget-s", LEFT_S, "--seconds", "3")),
+            Row("train", 0.2, 60, ("benchmarks.train", *whole, *once, "8")),
+            Row("kernels", 0.1, 30, ("benchmarks.kernels", *alone, "--batch", "256", "--repeats", "30")),
+            Row("step", 0.35, 120, ("benchmarks.step", *alone, *once, "3")),  # a row compiles: a minute
+            Row("peers", 0.2, 90, ("benchmarks.peers", *whole, *once, "6")),
+            Row("loader", 0.15, 60, ("benchmarks.loader", *whole, *once, "4", "--sweep")),
             Row("arrangements", 0.1, 30, ("benchmarks.arrangements", "--data", DATA, "--out", OUT, "--turns", "3")),
-            Row("sweep", 0.4, 90, ("benchmarks.train", *whole, "--repeats", "1", "--seconds", "4", "--sweep")),
-            Row(
-                "shards", 0.2, 60, ("benchmarks.shards", "--images", "100", "--repeats", "1", "--memory", "--out", OUT)
-            ),
+            Row("sweep", 0.4, 90, ("benchmarks.train", *whole, *once, "4", "--sweep")),
+            Row("shards", 0.2, 60, shards),
         ]
     return [
-        Row("train", 0.3, 40, ("benchmarks.train", *whole, "--repeats", "1", "--seconds", "4")),
-        Row("loader", 0.25, 60, ("benchmarks.loader", *whole, "--repeats", "1", "--seconds", "3")),
-        Row("peers", 0.4, 60, ("benchmarks.peers", *whole, "--repeats", "1", "--seconds", "4")),
-        Row("scaling", 0.3, 60, ("benchmarks.scaling", "--out", OUT, "--stages", "0", "2", "--repeats", "1")),
-        Row("shards", 0.2, 40, few),
-        Row("kernels", 0.1, 15, ("benchmarks.kernels", "--out", OUT, "--repeats", "20")),
+        Row("train", 0.2, 40, ("benchmarks.train", *whole, *once, "4")),
+        Row("loader", 0.2, 60, ("benchmarks.loader", *whole, *once, "3")),
+        Row("kernels", 0.05, 15, ("benchmarks.kernels", *alone, "--repeats", "20")),
+        Row("step", 0.2, 60, ("benchmarks.step", *alone, *once, "1")),
+        Row("peers", 0.2, 60, ("benchmarks.peers", *whole, *once, "4")),
+        Row("scaling", 0.15, 60, ("benchmarks.scaling", "--out", OUT, "--stages", "0", "2", "--repeats", "1")),
+        Row("shards", 0.2, 40, shards),
         Row("feeding", 0.2, 40, ("benchmarks.feeding", "--data", DATA, "--out", OUT, "--repeats", "1")),
     ]
 

@@ -3,9 +3,10 @@
     python -m benchmarks.kernels --out benchmarks/records/kernels.jsonl [--batch 64 256 512] [--sweep]
 
 Per task: first the gate, every contender's results against the definition's in this process; then the median time of
-each, the share of the same run's copy bandwidth at which it moves the least bytes, and ratios to the fused kernel (on
-a CPU, where there is none, to the definition). ``--sweep`` times the fused kernels with other launch numbers instead.
-Records are written as they come; no task begins after ``--budget-s``.
+each, the share of copy bandwidth at which it moves the least bytes, and ratios to the fused kernel (on a CPU, where
+there is none, to the definition). The copy is of as many bytes as the task's least, so that both lie in a cache or
+neither does, and takes its turn among the contenders. ``--sweep`` times the fused kernels with other launch numbers
+instead. Records are written as they come; no task begins after ``--budget-s``.
 """
 
 from __future__ import annotations
@@ -29,19 +30,28 @@ from skill_fast.errors import BadData, BadUsage, exit_with
 from skill_fast.telemetry.provenance import provenance
 
 TURNS = 5
+COPY = "copy"
 VIT_S, VIT_B = 22_000_000 + 23_000_000, 86_000_000 + 24_000_000
 """Parameters of backbone and head (2048-2048-256, K = 65,536)."""
 
 
-def copy_bandwidth(device: torch.device, options: argparse.Namespace) -> tuple[float, dict[str, Any]]:
-    """(bytes a ms read and written by a plain copy, its record): the ceiling of this machine in this run."""
-    nbytes = 2**30 if device.type == "cuda" else 2**26  # past every cache
-    source = torch.empty(nbytes // 4, device=device).normal_()
+LARGEST_COPY = {"cuda": 2**31, "cpu": 2**27}
+"""Bytes read and written, past every cache: more says nothing more."""
+
+
+def copy_bandwidth(device: torch.device, options: argparse.Namespace) -> dict[str, Any]:
+    """The record of a plain copy past every cache: what this machine's memory gives in this run."""
+    moved_bytes = LARGEST_COPY[device.type]
+    timing = clocked(plain_copy(moved_bytes, device), device, repeats=options.repeats, warm_up=options.warm_up)
+    about = {"gb_per_s": moved_bytes / timing.median_ms / 1e6, "shapes": {"source": [moved_bytes // 8]}}
+    return timing.record("kernels/copy", **about, dtype="float32")
+
+
+def plain_copy(moved_bytes: int, device: torch.device) -> Callable[[], Any]:
+    """A copy that reads and writes ``moved_bytes`` together."""
+    source = torch.empty(max(1, moved_bytes // 8), device=device).normal_()
     target = torch.empty_like(source)
-    timing = clocked(lambda: target.copy_(source), device, repeats=options.repeats, warm_up=options.warm_up)
-    rate = 2 * nbytes / timing.median_ms
-    about = {"gb_per_s": rate / 1e6, "shapes": {"source": [nbytes // 4]}, "dtype": "float32"}
-    return rate, timing.record("kernels/copy", **about)
+    return lambda: target.copy_(source)
 
 
 def tasks(device: torch.device, options: argparse.Namespace) -> Iterator[Callable[[], Task]]:
@@ -86,23 +96,30 @@ def gate(task: Task) -> None:
                 )
 
 
-def measure(task: Task, rate: float, device: torch.device, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+def measure(task: Task, device: torch.device, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """A record a contender, and one a ratio to the fused kernel, or to the definition where there is none.
 
-    Contenders take turns, so that a slow moment of the machine hits all alike; a ratio is the median of the turns'.
+    Contenders and the copy take turns, so that a slow moment of the machine hits all alike; a ratio, and the share of
+    copy bandwidth, is the median of the turns'.
     """
-    turns: dict[str, list[Timing]] = {name: [] for name in task.ways}
+    copied_bytes = min(task.least_bytes, LARGEST_COPY[device.type])
+    ways = {**task.ways, COPY: plain_copy(copied_bytes, device)}
+    turns: dict[str, list[Timing]] = {name: [] for name in ways}
     for turn in range(TURNS):
-        for name, way in task.ways.items():
+        for name, way in ways.items():
             warm_up = 1 if turn else options.warm_up
             turns[name].append(clocked(way, device, repeats=-(-options.repeats // TURNS), warm_up=warm_up))
+    ceilings = [copied_bytes / timing.median_ms for timing in turns.pop(COPY)]
     shared: dict[str, Any] = {"shapes": task.shapes, "dtype": task.dtype}
     for name, timings in turns.items():
         timing = together(timings)
+        shares = sorted(task.least_bytes / its.median_ms / ceiling for its, ceiling in zip(timings, ceilings))
         yield timing.record(
             f"kernels/{task.name}/{name}",
             least_bytes=task.least_bytes,
-            copy_share=task.least_bytes / timing.median_ms / rate,
+            copy_share=statistics.median(shares),
+            copy_shares=[shares[0], shares[-1]],
+            copy_gb_per_s=statistics.median(ceilings) / 1e6,
             memory_ratio=None if timing.extra_bytes is None else _memory_ratio(task, timing.extra_bytes),
             held_bytes=task.held_bytes,
             **shared,
@@ -171,8 +188,7 @@ def run(options: argparse.Namespace) -> None:
             share = f"  {record['copy_share']:.0%} of copy" if "copy_share" in record else ""
             print(f"{record['what']:<44}{record['value']:>10.3f} {record['unit']}{share}  {record.get('launch', '')}")
 
-        rate, record = copy_bandwidth(device, options)
-        write(record)
+        write(copy_bandwidth(device, options))
         todo = list(tasks(device, options))
         for done, make in enumerate(todo):
             if time.perf_counter() - start > options.budget_s:
@@ -181,7 +197,7 @@ def run(options: argparse.Namespace) -> None:
             torch.compiler.reset()  # after some shapes of one function torch.compile would fall back to eager
             task = make()
             gate(task)
-            made = sweep(task, device, options) if options.sweep else measure(task, rate, device, options)
+            made = sweep(task, device, options) if options.sweep else measure(task, device, options)
             for record in made:
                 write(record)
 

@@ -32,6 +32,12 @@ TINY = [
 """Options that make the demo preset a toy: a step takes milliseconds, everything around it is real."""
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with a test marked slow come first: begun last, one would keep a process busy after all others are done."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture(scope="session")
 def drawn(tmp_path_factory) -> Path:
     """Shards of 24 drawn designs in 3 or 4 colours each, two fifths held out."""

@@ -1,7 +1,8 @@
 """The teacher: an fp32 average of the student, sharded over the ranks as the student's master weights are.
 
 Per step and rank: one pass over 1/world of the elements (read the student's fp32 and the teacher's, write the teacher's
-fp32 and its copy in the model's dtype), then one all-gather of that copy, waited for only before the teacher is used.
+fp32 and its copy in the model's dtype), then one all-gather of that copy, waited for where the teacher is first called:
+methods call the student first, so that the gathering goes on beside its forward.
 A teacher kept in bf16 would not move at all at a momentum of 0.99 or more.
 """
 
@@ -23,7 +24,9 @@ from skill_fast.kernels import ema_update
 class ShardedTeacher:
     """The average of ``engine.module`` as ``teacher``'s weights.
 
-    ``engine.step(); teacher.update(m, engine.finite)`` ... ``teacher.wait(); teacher.module(crops)``.
+    ``engine.step(); teacher.update(m, engine.finite)`` ... ``student(crops); teacher.module(crops)``.
+    Calls of the module, or of its backbone, projector or head alone, wait for the gathering by a hook; who reads its
+    weights otherwise calls ``wait``.
     Parameters become views of flat buffers in the model's dtype with the student's layout. Works alike for ZeRO 0, 1
     and 2, with the optimizer on the CPU or not, in bf16, fp16 and fp32, for any world size.
     """
@@ -48,6 +51,8 @@ class ShardedTeacher:
         with torch.no_grad():
             self._take_flat_buffers(mine)
             self._copy_the_rest(student, mine)
+        for part in (teacher, *teacher.children()):  # parts: methods project without a call of the whole
+            part.register_forward_pre_hook(lambda *_: self.wait())
 
     def update(self, momentum: float, finite: Tensor) -> None:
         """``teacher <- m teacher + (1 - m) student`` on this rank's shard; starts the gathering of the result.
@@ -72,7 +77,7 @@ class ShardedTeacher:
                 students.copy_(kept)
 
     def wait(self) -> None:
-        """Wait until every rank's part has arrived: before the teacher's forward."""
+        """Wait until every rank's part of the latest ``update`` has arrived."""
         for work in self._pending:
             work.wait()
         self._pending.clear()

@@ -1,34 +1,55 @@
-"""``skill-eval compare A B``: two finished evaluations, score by score, with the difference."""
+"""``skill-eval compare A B``: two finished evaluations, score by score, with the difference and its interval."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from skill_fast.errors import BadData
+from skill_fast.evaluate.bootstrap import percentile_interval
 from skill_fast.evaluate.finished import Finished, read_finished, why_not_comparable
 
 
-def differences(one: Finished, other: Finished) -> Iterator[tuple[str, float, float, str]]:
-    """(name, A, B, what their intervals say) of every score that both have.
+@dataclass(frozen=True)
+class Difference:
+    """One score of two runs. low, high: the 95 % interval of B - A, None where a run has no replicates of the score."""
 
-    "apart": the two 95 % intervals do not meet, which is stricter than a test of the difference. "overlap": they do.
-    "": the score has no interval.
+    name: str
+    a: float
+    b: float
+    low: float | None = None
+    high: float | None = None
+
+    @property
+    def verdict(self) -> str:
+        """ "apart" where the interval leaves out 0, "not told apart" where it holds it, "" without one."""
+        if self.low is None or self.high is None:
+            return ""
+        return "not told apart" if self.low <= 0 <= self.high else "apart"
+
+
+def differences(one: Finished, other: Finished) -> Iterator[Difference]:
+    """Every score that both have, with the interval of the difference by a paired bootstrap.
+
+    Replicate r of either run drew the same products (``bootstrap``), so B_r - A_r are replicates of the difference:
+    what is easy or hard for both cancels. Scores that are means over clusters or predicted groups have units of
+    their own in each run; there the draws are as good as independent.
     """
     for name, value in one.scores.items():
         if name not in other.scores or name.endswith(("_low", "_high")):
             continue
-        ends = [run.scores.get(f"{name}_{end}") for run in (one, other) for end in ("low", "high")]
-        low_a, high_a, low_b, high_b = ends
-        if low_a is None or high_a is None or low_b is None or high_b is None:
-            verdict = ""
-        else:
-            verdict = "overlap" if low_a <= high_b and low_b <= high_a else "apart"
-        yield name, value, other.scores[name], verdict
+        drawn = [run.replicates.get(name, []) for run in (one, other)]
+        if not drawn[0] or len(drawn[0]) != len(drawn[1]):
+            yield Difference(name, value, other.scores[name])
+            continue
+        low, high = percentile_interval(np.subtract(drawn[1], drawn[0]))
+        yield Difference(name, value, other.scores[name], low, high)
 
 
 def main_compare(arguments: Sequence[str]) -> None:
@@ -44,9 +65,10 @@ def main_compare(arguments: Sequence[str]) -> None:
             allowed="two evaluations of the same data set, split and protocol",
             change="skill-eval both runs with the same --data and --split",
         )
-    table = Table("score", "A", "B", "B - A", "95 % intervals")
-    for name, a, b, verdict in differences(one, other):
-        table.add_row(name, f"{a:.4g}", f"{b:.4g}", f"{b - a:+.4g}", verdict)
+    table = Table("score", "A", "B", "B - A", "95 % interval", "")
+    for d in differences(one, other):
+        interval = "" if d.low is None else f"{d.low:+.4g} to {d.high:+.4g}"
+        table.add_row(d.name, f"{d.a:.4g}", f"{d.b:.4g}", f"{d.b - d.a:+.4g}", interval, d.verdict)
     console = Console()
     console.print(f"A = {one.name}, B = {other.name}", highlight=False, markup=False)
     console.print(table)

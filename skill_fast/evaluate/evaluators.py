@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 
+from skill_fast.evaluate.bootstrap import mean_of
 from skill_fast.evaluate.color import ColorFloor, color_entropy, usable_design_labels, why_no_color_entropy
 from skill_fast.evaluate.color_names import BASIC_NAMES, catalogue_color
-from skill_fast.evaluate.embed import product_means
 from skill_fast.evaluate.knn import knn_scores, why_not_scorable
+from skill_fast.evaluate.orientation import TurnedSample, orientation_scores, why_no_orientation
 from skill_fast.evaluate.probe import probe_scores, probe_split
-from skill_fast.evaluate.products import ProductSet, group_codes
+from skill_fast.evaluate.products import ProductSet, group_codes, product_means
 from skill_fast.evaluate.retrieval import RetrievalScore, same_design_other_color, same_product
-from skill_fast.evaluate.variants import LARGEST_BLOCK, blocks, variant_scores
+from skill_fast.evaluate.variants import blocks, variant_scores
 
 Value = tuple[str, float]
 MIN_VARIANT_GROUPS = 4
@@ -27,6 +28,10 @@ class Vectors:
 
     images: np.ndarray
     products: np.ndarray
+    turned: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """Turn -> [sample, D], where orientation is scored."""
+    notes: dict[str, str] = field(default_factory=dict)
+    """Filled by the evaluators: score -> what was approximated, and the recall that it was measured at."""
 
 
 @dataclass(frozen=True)
@@ -44,8 +49,10 @@ def knn_values(products: ProductSet, vectors: Vectors) -> Iterator[Value]:
     """Accuracy, majority rate and counts of every attribute that can be scored."""
     groups = group_codes(products.groups)
     for name, score in knn_scores(vectors.products, products.attributes, groups, products.queries, products.bank):
-        for part, value in vars(score).items():
-            yield f"knn/{name}/{part}", value
+        for part in ("accuracy", "majority", "queries", "bank", "classes"):
+            yield f"knn/{name}/{part}", getattr(score, part)
+        if score.how:
+            vectors.notes[f"knn/{name}"] = score.how
 
 
 def probe_values(products: ProductSet, vectors: Vectors) -> Iterator[Value]:
@@ -60,7 +67,8 @@ def probe_values(products: ProductSet, vectors: Vectors) -> Iterator[Value]:
 def variant_values(products: ProductSet, vectors: Vectors) -> Iterator[Value]:
     """Groups of colour variants among the products whose group is known, beside what they are scored on."""
     validation, asked = variant_places(products)
-    scores = variant_scores(vectors.products, blocks(products.attributes), products.groups, validation, asked)
+    block = blocks(products.attributes)
+    scores = variant_scores(vectors.products, block, products.groups, validation, asked, vectors.notes)
     yield from ((f"variants/{name}", value) for name, value in scores)
 
 
@@ -84,8 +92,10 @@ def retrieval_values(products: ProductSet, vectors: Vectors) -> Iterator[Value]:
     other = same_design_other_color(
         vectors.products[asked], products.groups[asked], products.attributes["color"][asked]
     )
-    yield from _retrieval_parts("same_product", same)
-    yield from _retrieval_parts("other_color", other)
+    for name, score in (("same_product", same), ("other_color", other)):
+        yield from _retrieval_parts(name, score)
+        if score is not None and score.how:
+            vectors.notes[f"retrieval/{name}"] = score.how
 
 
 def color_values(products: ProductSet, vectors: Vectors, labels: ColorLabels, floor: ColorFloor) -> Iterator[Value]:
@@ -93,6 +103,14 @@ def color_values(products: ProductSet, vectors: Vectors, labels: ColorLabels, fl
     result = color_entropy(vectors.products[products.queries], labels.names, labels.design, floor)
     for name, value in result.items():
         yield f"color/{name}", value
+    vectors.notes.update((f"color/{part}", how) for part, how in result.how.items())
+
+
+def orientation_values(sample: TurnedSample, vectors: Vectors) -> Iterator[Value]:
+    """Similarity of turned and mirrored photographs to upright ones, beside controls; drawn over products."""
+    for name, per_product in orientation_scores(sample, vectors.images, vectors.turned):
+        yield f"orientation/{name}", mean_of(per_product)
+    yield "orientation/products", len(sample.first)
 
 
 def why_absent(products: ProductSet, labels: ColorLabels) -> dict[str, str]:
@@ -105,18 +123,16 @@ def why_absent(products: ProductSet, labels: ColorLabels) -> dict[str, str]:
     reasons |= {f"probe/{name}": why_not_scorable(values, test, train) for name, values in products.attributes.items()}
     reasons["color"] = why_no_color_entropy(labels.names, labels.design)
     reasons["variants"] = why_no_variants(products)
+    reasons["orientation"] = why_no_orientation(products)
     return {name: why for name, why in reasons.items() if why}
 
 
 def why_no_variants(products: ProductSet) -> str:
     """Why colour variants can not be grouped, or "" if they can."""
-    block = blocks(products.attributes)
     for side, places in zip(("validation", "scored"), variant_places(products)):
         _, counts = np.unique(products.groups[places], return_counts=True)
         if (counts >= 2).sum() < MIN_VARIANT_GROUPS:
             return f"fewer than {MIN_VARIANT_GROUPS} variant groups of two or more among the {side} products"
-        if (largest := np.unique(block[places], return_counts=True)[1].max()) > LARGEST_BLOCK:
-            return f"{largest} {side} products share a block; at most {LARGEST_BLOCK} can be linked"
     return ""
 
 

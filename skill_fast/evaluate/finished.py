@@ -21,6 +21,11 @@ class Finished:
     scores: Mapping[str, float]
     result: Mapping[str, Any]
 
+    @property
+    def replicates(self) -> Mapping[str, list[float]]:
+        """Score -> bootstrap replicates of the trained encoder; empty where the evaluation wrote none."""
+        return self.result.get("replicates", {})
+
 
 def read_finished(place: Path) -> Finished:
     """Read a run folder's evaluation.json, or a file that ``skill-eval --json`` wrote.
@@ -41,7 +46,14 @@ def read_finished(place: Path) -> Finished:
     scores = rows.get("trained") if isinstance(rows, dict) else None
     if not isinstance(scores, dict) or not all(isinstance(value, (int, float)) for value in scores.values()):
         raise BadData(f"'{path}' has no scores of a trained encoder", change=change)
+    drawn = result.get("replicates", {})
+    if not isinstance(drawn, dict) or not all(_numbers(values) for values in drawn.values()):
+        raise BadData(f"'{path}' has replicates that are no lists of numbers", change=change)
     return Finished(place.name if place.is_dir() else place.stem, scores, result)
+
+
+def _numbers(values: Any) -> bool:
+    return isinstance(values, list) and all(isinstance(value, (int, float)) for value in values)
 
 
 def why_not_comparable(one: Finished, other: Finished) -> str:

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from skill_fast.evaluate.bootstrap import Estimate, mean_of
 from skill_fast.evaluate.products import group_codes
-from skill_fast.evaluate.recall_at_precision import recall_at_precision
+from skill_fast.evaluate.recall_at_precision import recall_at_precision, resampled_recall_at_precision
 
 LEARNING_RATES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
 SEEDS = (0, 1, 2)
@@ -26,7 +27,6 @@ HIDDEN = 512
 HELD_BACK = 0.1
 """Share of the training products that choose the learning rate and the epoch."""
 PRECISIONS = (0.90, 0.95)
-RESAMPLES = 1000
 KINDS = ("linear", "nonlinear")
 
 
@@ -188,15 +188,6 @@ def nonlinear_probe(split: Split, seeds: tuple[int, ...] = SEEDS) -> np.ndarray:
     return kept.numpy()
 
 
-def interval(per_product: np.ndarray, resamples: int = RESAMPLES) -> tuple[float, float]:
-    """95 % percentile interval of the mean of [products] values, by a bootstrap over products with a fixed seed."""
-    n = len(per_product)
-    rng = np.random.default_rng(0)
-    means = [per_product[rng.integers(0, n, n)].mean() for _ in range(resamples)]
-    low, high = np.quantile(means, [0.025, 0.975])
-    return float(low), float(high)
-
-
 def probe_split(groups: np.ndarray, queries: np.ndarray, bank: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(train, test) places that share no variant group: bank and queries, or four fifths and one fifth of the groups.
 
@@ -214,19 +205,17 @@ def probe_split(groups: np.ndarray, queries: np.ndarray, bank: np.ndarray) -> tu
 def probe_scores(
     embeddings: np.ndarray, labels: np.ndarray, train: np.ndarray, test: np.ndarray
 ) -> Iterator[tuple[str, float]]:
-    """(name, value) of both probes on one attribute; every score is the mean over the seeds."""
+    """(name, value) of both probes on one attribute; every score is the mean over the seeds, drawn over products."""
     split = make_split(embeddings, labels, train, test)
     truth = split.test[1].numpy()
     for kind, run in (("linear", linear_probe), ("nonlinear", nonlinear_probe)):
         found = run(split)
-        right = (found.argmax(axis=2) == truth).mean(axis=0)
-        yield f"{kind}/accuracy", float(right.mean())
-        yield from zip((f"{kind}/accuracy_low", f"{kind}/accuracy_high"), interval(right))
-        for precision in PRECISIONS:
+        yield f"{kind}/accuracy", mean_of((found.argmax(axis=2) == truth).mean(axis=0))
+        drawn = np.mean([resampled_recall_at_precision(each, truth, PRECISIONS) for each in found], axis=0)
+        for place, precision in enumerate(PRECISIONS):
             parts = [recall_at_precision(each, truth, precision) for each in found]
-            name = f"{kind}/recall@{precision * 100:.0f}"
-            yield name, float(np.mean([part.weighted for part in parts]))
-            yield f"{name}/macro", float(np.mean([part.macro for part in parts]))
-            yield f"{name}/global", float(np.mean([part.pooled for part in parts]))
+            for average, (ending, name) in enumerate((("", "weighted"), ("/macro", "macro"), ("/global", "pooled"))):
+                value = float(np.mean([getattr(part, name) for part in parts]))
+                yield f"{kind}/recall@{precision * 100:.0f}{ending}", Estimate(value, drawn[:, place, average])
     yield "majority", float(np.bincount(truth, minlength=split.classes).max() / len(truth))
     yield from (("classes", split.classes), ("train", len(split.fit[1])), ("test", len(truth)))

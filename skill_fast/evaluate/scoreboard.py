@@ -47,8 +47,19 @@ def variant_columns(result: Mapping[str, Any]) -> Iterator[Column]:
     """The grouping's scores; CGacc names its mode."""
     first: Mapping[str, float] = next(iter(result["rows"].values()), {})
     for name in first:
-        if name.startswith("variants/") and name.split("/")[1] not in ("groups", "products"):
+        plain = not name.endswith(("_low", "_high")) and name.split("/")[1] not in ("groups", "products")
+        if name.startswith("variants/") and plain:
             yield name.removeprefix("variants/").replace("_", "\n"), _cell(name)
+
+
+def orientation_columns(result: Mapping[str, Any]) -> Iterator[Column]:
+    """Mean cosine of each turn to the upright photograph, then the two controls, then how often it is found again."""
+    first: Mapping[str, float] = next(iter(result["rows"].values()), {})
+    for ending, word in (("/similarity", "cos"), ("/recall@1", "R@1")):
+        for name in first:
+            if name.startswith("orientation/") and name.endswith(ending):
+                turn = name.removeprefix("orientation/").removesuffix(ending)
+                yield turn.replace("_", "\n") + f"\n{word}", _cell(name)
 
 
 def retrieval_columns(result: Mapping[str, Any]) -> Iterator[Column]:
@@ -103,14 +114,19 @@ def print_table(result: Mapping[str, Any], console: Console | None = None) -> No
         _print_rows(console, "Probes on frozen embeddings", probes, result["rows"])
     if variants := list(variant_columns(result)):
         _print_rows(console, "Groups of colour variants", variants, result["rows"])
+    if turns := list(orientation_columns(result)):
+        _print_rows(console, "Turned and mirrored photographs", turns, result["rows"])
     if others:
         _print_rows(console, "Retrieval and colour", others, color_rows(result))
-    notes = [f"split {result['split']}: {result['products']} products, {result['photographs']} photographs"]
+    counts = f"{result['products']} products, {result['photographs']} photographs"
+    notes = [f"split {result['split']}: {counts}, pooling {result.get('pooling', 'class')}"]
     if any("entropy" in heading for heading, _ in others):
         notes.append(
             "Colour entropy in nats: higher is more colour-agnostic, and worth what the purity beside it says."
         )
     notes += [f"no {name}: {reason}" for name, reason in result["absent"].items()]
+    first = next(iter(result["rows"]), "")
+    notes += [f"{name}: {how}" for name, how in result.get("approximations", {}).get(first, {}).items()]
     for note in notes:
         console.print(note, markup=False, highlight=False)
 

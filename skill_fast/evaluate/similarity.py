@@ -29,4 +29,5 @@ def similarity_blocks(queries: np.ndarray, gallery: np.ndarray) -> Iterator[tupl
     rows = max(1, BLOCK_VALUES // max(1, len(gallery)))
     for start in range(0, len(queries), rows):
         places = np.arange(start, min(start + rows, len(queries)))
-        yield places, np.round(queries[places] @ gallery.T, TIE_DECIMALS)
+        block = queries[places] @ gallery.T
+        yield places, np.round(block, TIE_DECIMALS, out=block)

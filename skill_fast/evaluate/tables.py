@@ -1,7 +1,8 @@
 """Tables in the layout of SkiLL's tables 2 to 4 and bars like its figure 7, from finished evaluations.
 
 ``skill-eval tables RUN... --out DIR`` writes probes.md, .tex and .csv (a row a run; per attribute linear and non-linear
-Acc, R@90, R@95 in percent) and color_entropy.csv and .png. The runs' own data stand behind every figure.
+Acc, R@90, R@95 in percent) and color_entropy.md, .tex, .csv and .png. The figures that the paper printed follow in
+tables of their own, and in papers.csv, each marked as theirs and from other data; ``--no-papers`` leaves them out.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from skill_fast.errors import BadData, BadUsage
+from skill_fast.evaluate import papers
 from skill_fast.evaluate.finished import Finished, read_finished, why_not_comparable
 
 KINDS = (("linear", "Linear"), ("nonlinear", "Non-linear"))
@@ -38,7 +40,10 @@ def probe_table(runs: Sequence[Finished]) -> list[list[str]]:
 def entropy_table(runs: Sequence[Finished]) -> list[list[str]]:
     """Colour entropy in nats, its floor and ceiling, and the purities without which it says nothing."""
     names = dict.fromkeys(
-        name for run in runs for name in run.scores if name.startswith("color/design/") and "/purity" in name
+        name
+        for run in runs
+        for name in run.scores
+        if name.startswith("color/design/") and name.endswith(("/purity", "/purity_by_chance"))
     )
     columns = [ENTROPY, "color/floor/mean", "color/ceiling/mean", *names]
     rows = [run for run in runs if ENTROPY in run.scores]
@@ -65,21 +70,43 @@ def latex(table: list[list[str]]) -> str:
     return f"\\begin{{tabular}}{{l{'r' * (len(table[0]) - 1)}}}\n{body}\n\\end{{tabular}}\n"
 
 
-def write_tables(runs: Sequence[Finished], out: Path) -> list[Path]:
+def printed_entropies() -> list[list[str]]:
+    """The colour entropies that the paper's text names; its figure 7 prints none on its bars."""
+    rows = [[f"{name} ({papers.THEIRS}, section 6)", f"{value:.2f}"] for name, value in papers.ENTROPIES]
+    return [["run", ENTROPY], *rows]
+
+
+def write_tables(runs: Sequence[Finished], out: Path, *, with_papers: bool = True) -> list[Path]:
     """Write every table that the runs have scores for; raises BadData where they have none."""
     out.mkdir(parents=True, exist_ok=True)
-    written = []
+    written: list[Path] = []
     if probed_attributes(runs):
-        table = probe_table(runs)
-        for suffix, text in ((".md", markdown(table)), (".tex", latex(table))):
-            (out / f"probes{suffix}").write_text(text, encoding="utf-8")
-            written.append(out / f"probes{suffix}")
-        written.append(_write_csv(out / "probes.csv", table))
+        printed = [table.lines() for table in papers.PRINTED] if with_papers else []
+        written += _write_texts(out / "probes", [probe_table(runs), *printed])
+        written.append(_write_csv(out / "probes.csv", probe_table(runs)))
     if any(ENTROPY in run.scores for run in runs):
-        written += [_write_csv(out / "color_entropy.csv", entropy_table(runs)), _draw(runs, out / "color_entropy.png")]
+        printed = [printed_entropies()] if with_papers else []
+        written += _write_texts(out / "color_entropy", [entropy_table(runs), *printed])
+        written.append(_write_csv(out / "color_entropy.csv", entropy_table(runs)))
+        written.append(_draw(runs, out / "color_entropy.png", with_papers=with_papers))
     if not written:
         raise BadData("no run has probes or a colour entropy", change="skill-eval RUN --tasks probe,color --json FILE")
+    if with_papers:
+        figures = [[str(number), *cells, papers.THEIRS] for number, *cells in papers.flat()]
+        figures += [["section 6", "", name, ENTROPY, f"{value:.2f}", papers.THEIRS] for name, value in papers.ENTROPIES]
+        heading = ["table", "data", "method", "score", "printed", "whose"]
+        written.append(_write_csv(out / "papers.csv", [heading, *figures]))
     return written
+
+
+def _write_texts(stem: Path, parts: Sequence[list[list[str]]]) -> list[Path]:
+    """The tables below each other as Markdown and as LaTeX, ours first."""
+    paths = []
+    for suffix, write in ((".md", markdown), (".tex", latex)):
+        path = stem.with_suffix(suffix)
+        path.write_text("\n".join(write(part) for part in parts), encoding="utf-8")
+        paths.append(path)
+    return paths
 
 
 def _write_csv(path: Path, table: list[list[str]]) -> Path:
@@ -88,14 +115,17 @@ def _write_csv(path: Path, table: list[list[str]]) -> Path:
     return path
 
 
-def _draw(runs: Sequence[Finished], path: Path) -> Path:
-    """A bar per run, its own floor and ceiling as marks, the purity of the same clusters written in it."""
+def _draw(runs: Sequence[Finished], path: Path, *, with_papers: bool) -> Path:
+    """A bar per run, its own floor and ceiling as marks, the purity of the same clusters written in it.
+
+    The paper's two figures are dotted lines, not bars: they are no measurement of these data.
+    """
     try:
         from matplotlib.figure import Figure
     except ImportError:
         raise BadUsage("matplotlib is not installed", change="pip install 'skill_fast[plots]'") from None
     shown = [run for run in runs if ENTROPY in run.scores]
-    figure = Figure(figsize=(2 + 1.2 * len(shown), 4), layout="constrained")
+    figure = Figure(figsize=(3.5 + 1.2 * len(shown), 4), layout="constrained")
     axes = figure.subplots()
     places = range(len(shown))
     bars = axes.bar(places, [run.scores[ENTROPY] for run in shown], color="tab:blue")
@@ -103,9 +133,11 @@ def _draw(runs: Sequence[Finished], path: Path) -> Path:
         values = [run.scores[f"color/{part}/mean"] for run in shown]
         axes.plot(places, values, mark, color="black", linestyle="", label=part)
     axes.bar_label(bars, [_purities(run) for run in shown], label_type="center", color="white", fontsize=7)
+    for (name, value), tone in zip(papers.ENTROPIES if with_papers else (), ("0.35", "0.6")):
+        axes.axhline(value, color=tone, linestyle=":", label=f"{name}\n({papers.THEIRS})")
     axes.set_xticks(places, [run.name for run in shown])
     axes.set_ylabel("colour entropy, nats")
-    axes.legend()
+    axes.legend(fontsize=7)
     figure.savefig(path, dpi=150)
     return path
 
@@ -122,9 +154,10 @@ def main_tables(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(allow_abbrev=False, prog="skill-eval tables", description="Tables of runs.")
     parser.add_argument("runs", metavar="RUN", nargs="+", type=Path, help="run folder, or a file of skill-eval --json")
     parser.add_argument("--out", required=True, type=Path, metavar="DIR")
+    parser.add_argument("--no-papers", action="store_true", help="leave out the figures that SkiLL's paper printed")
     options = parser.parse_args(arguments)
     runs = [read_finished(place) for place in options.runs]
-    for path in write_tables(runs, options.out):
+    for path in write_tables(runs, options.out, with_papers=not options.no_papers):
         print(path)
     for run in runs[1:]:
         if why := why_not_comparable(runs[0], run):

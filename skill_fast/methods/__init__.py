@@ -51,7 +51,10 @@ class Method(Protocol):
         teacher_temp: float,
         labels: Mapping[str, Tensor] | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """One micro-batch's loss, and device tensors to log."""
+        """One micro-batch's loss, and device tensors to log.
+
+        The student first: calling the teacher waits for the gathering of its weights, which goes on meanwhile.
+        """
 
     def reduce(self) -> None:
         """Start this step's collectives, after the last micro-batch's loss."""

@@ -76,9 +76,9 @@ class Byol:
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """crops: "global" [2, batch, 3, H, W]."""
         both = global_crops(crops)
+        projections, predictions = student(both)
         with torch.no_grad():
             targets = self.teacher.project(both)
-        projections, predictions = student(both)
         loss = (byol_distance(predictions[0], targets[1]) + byol_distance(predictions[1], targets[0])) / 2
         return loss, {"loss": loss.detach(), "projection_std": unit_std(projections[0])}
 

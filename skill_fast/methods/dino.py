@@ -83,9 +83,9 @@ class Dino:
         sums add up over the micro-batches of a step.
         """
         both = global_crops(crops)
+        student_logits = student(both, *([crops["local"]] if "local" in crops else []))
         with torch.no_grad():
             teacher_logits = self.teacher(both)
-        student_logits = student(both, *([crops["local"]] if "local" in crops else []))
         output = distillation_loss(student_logits, teacher_logits, self.center, self.config.student_temp, teacher_temp)
         self._collect(output.teacher_sum, teacher_logits.shape[0] * teacher_logits.shape[1])
         return output.loss, {

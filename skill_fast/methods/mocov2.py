@@ -81,9 +81,9 @@ class Mocov2:
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """crops: "global" [2, batch, 3, H, W]."""
         both = global_crops(crops)
+        queries = student(both[:1])[0]
         with torch.no_grad():
             keys = unit(self.teacher.project(both[1:])[0])
-        queries = student(both[:1])[0]
         loss = info_nce(queries, keys, self.queue.rows, self.config.temperature)
         self._keys.append(keys)
         return loss, {"loss": loss.detach(), "projection_std": unit_std(queries)}

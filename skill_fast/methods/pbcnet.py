@@ -108,9 +108,9 @@ class Pbcnet:
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """crops: "parts" [2 x 6, batch, 3, H, W]."""
         first, second = crops["parts"].chunk(2)
+        queries = student(first)
         with torch.no_grad():
             keys = unit(self.teacher.project(second))
-        queries = student(first)
         terms = [
             info_nce(q, k, self.queue.rows[:, slot], self.config.temperature)
             for slot, (q, k) in enumerate(zip(queries, keys))

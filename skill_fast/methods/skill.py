@@ -94,9 +94,9 @@ class Skill:
         sums add up over the micro-batches of a step.
         """
         both = global_crops(crops)
+        student_logits = student(both, *([crops["local"]] if "local" in crops else []))
         with torch.no_grad():
             teacher_logits = self.teacher(both)
-        student_logits = student(both, *([crops["local"]] if "local" in crops else []))
         sinkhorns = self.config.centering == "sinkhorn"
         center = sinkhorn(teacher_logits, teacher_temp) if sinkhorns else self.center
         output = distillation_loss(

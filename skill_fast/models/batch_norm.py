@@ -1,6 +1,8 @@
-"""Batch norm over the batches of all ranks on a CPU, where torch has none."""
+"""Batch norm in mixed precision, and over the batches of all ranks on a CPU, where torch has none."""
 
 from __future__ import annotations
+
+from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +25,27 @@ class _SummedOverRanks(torch.autograd.Function):
         return gradient
 
 
-class RankBatchNorm(nn.modules.batchnorm._BatchNorm):
+class _CastGain(nn.modules.batchnorm._BatchNorm):
+    """A batch norm whose gain and bias take part in its statistics' dtype, and are kept in their own.
+
+    DeepSpeed casts parameters to bf16 or fp16 and leaves buffers in fp32 (0.19.8); torch's batch norm takes 16-bit
+    inputs with everything else in fp32, and refuses 16-bit gains beside fp32 statistics.
+    """
+
+    @property
+    def weight(self) -> Tensor | None:  # type: ignore[override]
+        return self._as_statistics("weight")
+
+    @property
+    def bias(self) -> Tensor | None:  # type: ignore[override]
+        return self._as_statistics("bias")
+
+    def _as_statistics(self, name: str) -> Tensor | None:
+        held, statistics = self._parameters[name], self._buffers.get("running_mean")
+        return held if held is None or statistics is None else held.to(statistics.dtype)
+
+
+class RankBatchNorm(_CastGain):
     """Batch norm with the mean and variance of all ranks' rows; evaluates like torch's.
 
     ::
@@ -53,8 +75,9 @@ class RankBatchNorm(nn.modules.batchnorm._BatchNorm):
         variance = _SummedOverRanks.apply(centered.square().sum(dims)) / count
         self._keep(mean.detach(), variance.detach(), count)
         y = centered * torch.rsqrt(variance + self.eps).view(shape)
-        if self.affine:
-            y = y * self.weight.to(y.dtype).view(shape) + self.bias.to(y.dtype).view(shape)
+        gain, bias = self.weight, self.bias
+        if gain is not None and bias is not None:
+            y = y * gain.to(y.dtype).view(shape) + bias.to(y.dtype).view(shape)
         return y.to(input.dtype)
 
     @torch.no_grad()
@@ -71,6 +94,22 @@ class RankBatchNorm(nn.modules.batchnorm._BatchNorm):
         self.running_mean.lerp_(mean.to(self.running_mean.dtype), momentum)
         unbiased = variance * count / (count - 1)
         self.running_var.lerp_(unbiased.to(self.running_var.dtype), momentum)
+
+
+@cache
+def _casting(kind: type) -> type:
+    return type(kind.__name__, (_CastGain, kind), {})
+
+
+def in_mixed_precision(module: nn.Module) -> nn.Module:
+    """Let every batch norm below ``module`` work with 16-bit parameters beside fp32 statistics; returns the module.
+
+    Names, state dicts and results in one precision stay as they are; fused norms (timm's) are covered.
+    """
+    for norm in module.modules():
+        if isinstance(norm, nn.modules.batchnorm._BatchNorm) and not isinstance(norm, _CastGain):
+            norm.__class__ = _casting(type(norm))  # type: ignore[arg-type]
+    return module
 
 
 def over_ranks_on_cpu(module: nn.Module) -> nn.Module:

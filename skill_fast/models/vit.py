@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch import distributed as dist
 
 from skill_fast.errors import BadUsage
-from skill_fast.models.batch_norm import over_ranks_on_cpu
+from skill_fast.models.batch_norm import in_mixed_precision, over_ranks_on_cpu
 
 
 @dataclass(frozen=True)
@@ -136,6 +136,11 @@ def prepare_for(module: nn.Module, device: torch.device) -> nn.Module:
     return module
 
 
+def is_vision_transformer(backbone: nn.Module) -> bool:
+    """Whether it is timm's plain vision transformer, with tokens to choose from."""
+    return isinstance(backbone, VisionTransformer)
+
+
 def patch_size_of(backbone: nn.Module) -> int:
     """Side in pixels of the backbone's patches; 1 for a CNN, which takes every size."""
     patches = getattr(backbone, "patch_embed", None)
@@ -145,11 +150,11 @@ def patch_size_of(backbone: nn.Module) -> int:
 def across_ranks(module: nn.Module, device: torch.device) -> nn.Module:
     """Let every batch norm below ``module`` take its statistics over the batches of all ranks; returns the module.
 
-    On a GPU torch's SyncBatchNorm, on a CPU ``RankBatchNorm``. With one rank nothing changes.
-    Raises BadUsage on a CPU for a norm that is fused with its activation.
+    On a GPU torch's SyncBatchNorm, on a CPU ``RankBatchNorm``, with one rank the plain norms, for mixed precision.
+    Raises BadUsage on several CPU ranks for a norm that is fused with its activation.
     """
     if not dist.is_initialized() or dist.get_world_size() == 1:
-        return module
+        return in_mixed_precision(module)
     return convert_sync_batchnorm(module) if device.type == "cuda" else over_ranks_on_cpu(module)
 
 

@@ -7,6 +7,7 @@ import importlib
 import json
 import sys
 import time
+from itertools import accumulate
 
 import pytest
 import torch
@@ -44,6 +45,20 @@ def test_the_training_comes_first_and_the_least_times_fit(gpu):
     assert rows[0].name == "train"
     assert len({row.name for row in rows}) == len(rows)
     assert sum(row.least_s for row in rows[:4]) < 480
+
+
+@pytest.mark.parametrize("gpu", [False, True], ids=["cpu", "gpu"])
+def test_the_first_rows_are_begun_though_all_before_take_their_whole_share(gpu):
+    """Of the usual budget and of ten minutes; the step and the kernels are among them."""
+    rows = [
+        row for row, sum_of_shares in zip(plan(gpu), accumulate(r.share for r in plan(gpu))) if sum_of_shares < 1.01
+    ]
+    assert {"train", "kernels", "step", "peers"} <= {row.name for row in rows}
+    for budget_s in (480.0, 600.0):
+        left_s = budget_s
+        for row in rows:
+            assert left_s >= row.least_s, row.name
+            left_s -= max(row.share * budget_s, row.least_s)
 
 
 def row(name: str, code: str, **about) -> Row:

@@ -24,6 +24,7 @@ from skill_fast.data.views import ViewGroup
 from skill_fast.models.vit import BackboneConfig
 from tests.benchmarks import nvml_stub
 
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 PARTS = {"rest", "data", "forward teacher", "forward student", "loss", "backward", "optimizer", "teacher", "gather"}
 PARTS |= {"center"}

@@ -47,13 +47,21 @@ def test_a_record_a_contender_and_one_a_ratio(tmp_path, capsys):
 
 def test_a_ratio_is_taken_within_a_turn(monkeypatch):
     """The machine is three times as slow in one turn of five: times tell, ratios do not."""
-    slow = iter([1, 1, 3, 3, 1, 1, 1, 1, 1, 1])
+    slow = iter([1, 1, 1, 3, 3, 3, 1, 1, 1, 1, 1, 1, 1, 1, 1])
     monkeypatch.setattr(kernels, "clocked", lambda cost_ms, *_, **__: Timing((cost_ms * next(slow),), 1, None))
+    monkeypatch.setattr(kernels, "plain_copy", lambda moved_bytes, device: moved_bytes / 100)  # 100 bytes a ms
     task = Task("ema", {"reference": 2.0, "loops": 8.0}, 200, 100, {"elements": [10]}, "float32")
-    plain, other, ratio = kernels.measure(task, 100.0, CPU, Namespace(repeats=5, warm_up=1))
+    plain, other, ratio = kernels.measure(task, CPU, Namespace(repeats=5, warm_up=1))
     assert plain["quantiles"] == {"p10": 2, "p50": 2, "p90": 6} and other["value"] == 8
-    assert plain["copy_share"] == 1.0 and plain["memory_ratio"] is None
+    assert plain["copy_share"] == 1.0 and plain["copy_shares"] == [1.0, 1.0] and plain["memory_ratio"] is None
+    assert other["copy_share"] == 0.25 and other["copy_gb_per_s"] == 1e-4
     assert ratio["value"] == 4 and ratio["ratios"] == [4, 4] and ratio["what"] == "kernels/ema/loops over reference"
+
+
+@pytest.mark.parametrize("moved_bytes", [8, 4096, 786_432])
+def test_the_ceiling_copies_as_many_bytes_as_the_task_must_move(moved_bytes):
+    copied = kernels.plain_copy(moved_bytes, CPU)()
+    assert 2 * copied.nbytes == moved_bytes and copied.isfinite().all()
 
 
 def test_nothing_begins_after_the_budget(tmp_path, capsys):

@@ -1,5 +1,5 @@
-"""Real training steps, loop, loader, method and all, for every stage: do they wait for the device, and what does a
-non-finite number on one rank do? See test_step.py; one process a rank."""
+"""Real training steps, loop, loader, method and all, for every stage: do they wait for the device, when for the
+teacher's weights, and what does a non-finite number on one rank do? See test_step.py; one process a rank."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from skill_fast.data.batch import Batch
 from skill_fast.data.index import open_index
 from skill_fast.engine.deepspeed_engine import init_distributed, leave
 from skill_fast.engine.loop import Run
+from skill_fast.methods import METHODS
 from skill_fast.presets import PRESETS
 from skill_fast.run_folder import RunFolder
 from skill_fast.telemetry.clock import Clock
@@ -27,14 +28,27 @@ from tests.conftest import TINY
 from tests.engine.synchronisations import NoSynchronisation, Synchronised
 from tests.engine.toy import ds_config
 
-CASES = [(stage, precision) for stage in (0, 1, 2) for precision in ("fp32", "bf16")]
+STAGES = [f"zero{stage}-{precision}" for stage in (0, 1, 2) for precision in ("fp32", "bf16")]
+OPTIONS = {
+    "packed": ["--speed.packed"],
+    "gradient_checkpointing": ["--speed.gradient-checkpointing"],
+    "drop_path_by_subset": ["--speed.drop-path-by-subset", "--backbone.drop-path", "0.3"],
+    "sinkhorn": ["--skill.centering", "sinkhorn"],
+}
+OTHERS = [*(name for name in METHODS if name != "skill"), *OPTIONS]
+STAGE_OF_OTHERS = {1: "zero0-bf16", 2: "zero2-bf16"}
+"""By number of ranks; in bf16, where batch norm meets fp32 statistics."""
 
 
-def run_of(data: str, folder: Path, stage: int, precision: str) -> Run:
-    config = parse([*TINY, "--data", data, "--steps", "40"], PRESETS).config
-    out = RunFolder(folder / f"zero{stage}-{precision}", rank=init_distributed()[0])
+def run_of(data: str, folder: Path, case: str) -> Run:
+    """case: [method or lever-]zero STAGE-PRECISION."""
+    what, stage, precision = f"skill-{case}".split("-")[-3:]
+    options = [*TINY, "--data", data, "--steps", "40", "--mocov2.queue", "64", "--pbcnet.queue", "64"]
+    preset = f"{what}_demo" if what in METHODS else "skill_demo"
+    config = parse([*options, "--preset", preset, *OPTIONS.get(what, [])], PRESETS).config
+    out = RunFolder(folder / case, rank=init_distributed()[0])
     out.open(fresh=True)
-    settings = ds_config(stage, precision, train_batch_size=8, gradient_accumulation_steps=2)
+    settings = ds_config(int(stage[-1]), precision, train_batch_size=8, gradient_accumulation_steps=2)
     return build(replace(config, out=str(out.path)), settings, open_index(data), out)
 
 
@@ -59,6 +73,25 @@ def guarded(device: torch.device) -> Iterator[None]:
         raise Synchronised(str(error)) from error
     finally:
         torch.cuda.set_sync_debug_mode("default")
+
+
+@contextmanager
+def order_of_use(run: Run) -> Iterator[list[tuple[str, int]]]:
+    """(which network, collectives of the teacher's weights that are pending) as student and teacher are called."""
+    seen: list[tuple[str, int]] = []
+
+    def note(name: str) -> Any:
+        return lambda *_: seen.append((name, len(run.teacher._pending)))
+
+    teacher = run.teacher.module
+    hooks = [run.engine.module.register_forward_hook(note("student"))]
+    # The whole where it is called, else its backbone: after the teacher's own hook, which is older.
+    hooks += [part.register_forward_pre_hook(note("teacher")) for part in (teacher, teacher.backbone)]  # type: ignore
+    try:
+        yield seen
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def waits(run: Run, batches: Iterator[Batch]) -> str:
@@ -138,12 +171,15 @@ def spoiled(run: Run, batches: Iterator[Batch], what: str, here: bool) -> list[A
     return [same, skipped, state(run) != before and bool(run.engine.finite)]
 
 
-def report(run: Run, world: int, rank: int) -> dict[str, Any]:
+def report(run: Run, case: str, world: int, rank: int) -> dict[str, Any]:
     with run:
         batches = iter(run.loader)
         for _ in range(2):  # what is built in the first steps may wait
             step(run, batches)
-        told: dict[str, Any] = {"waits": waits(run, batches)}
+        with order_of_use(run) as used:
+            told: dict[str, Any] = {"waits": waits(run, batches), "used": used}
+        if case not in STAGES:
+            return told
         if world == 1:
             told["planted"] = {where: planted(run, batches, where) for where in ("loss", "backward", "commit")}
         told["spoiled"] = {
@@ -158,10 +194,8 @@ def report(run: Run, world: int, rank: int) -> dict[str, Any]:
 
 def main(data: str, folder: Path) -> None:
     rank, world, _ = init_distributed()
-    told = {
-        f"zero{stage}-{precision}": report(run_of(data, folder, stage, precision), world, rank)
-        for stage, precision in CASES
-    }
+    cases = [*STAGES, *(f"{name}-{STAGE_OF_OTHERS[world]}" for name in OTHERS)]
+    told = {case: report(run_of(data, folder, case), case, world, rank) for case in cases}
     (folder / f"step-{world}-{rank}.json").write_text(json.dumps(told))
     leave()
 

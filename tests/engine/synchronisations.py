@@ -8,19 +8,20 @@ import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-aten = torch.ops.aten
 READS = {
-    aten._local_scalar_dense.default,
-    aten.is_nonzero.default,
-    aten.nonzero.default,
-    aten.equal.default,
-    aten.masked_select.default,
-    aten._unique2.default,
-}
+    "_local_scalar_dense", "item", "is_nonzero", "equal", "allclose", "nonzero", "nonzero_numpy", "argwhere",
+    "masked_select", "unique_dim", "unique_consecutive", "unique_dim_consecutive", "_unique", "_unique2", "bincount",
+    "_linalg_check_errors",
+}  # fmt: skip
+"""Operations by name whose results or shapes the host must know."""
+INDEXING = {"index", "_unsafe_index", "index_put", "index_put_", "_unsafe_index_put", "_index_put_impl_"}
 METHODS = {
     getattr(torch.Tensor, name)
-    for name in ("item", "cpu", "numpy", "tolist", "__bool__", "__float__", "__int__", "__index__", "__array__")
-}
+    for name in (
+        "item", "cpu", "numpy", "tolist", "__bool__", "__float__", "__int__", "__index__", "__complex__", "__array__",
+        "__dlpack__", "__contains__", "__repr__", "__format__",
+    )
+}  # fmt: skip
 
 
 class Synchronised(Exception):
@@ -36,17 +37,25 @@ class _Functions(TorchFunctionMode):
 
 class _Operations(TorchDispatchMode):
     def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        # A boolean mask as an index is as long as it has True values: a number that the host must know.
-        masks = operation in (aten.index.Tensor, aten.index_put_.default) and any(
-            index is not None and index.dtype == torch.bool for index in args[1]
-        )
-        if operation in READS or masks:
+        name = operation.overloadpacket.__name__
+        if name in READS or (name in INDEXING and any(_is_mask(index) for index in args[1])):
             raise Synchronised(str(operation))
+        if name == "repeat_interleave" and (kwargs or {}).get("output_size") is None:
+            raise Synchronised(f"{operation} without output_size")
         return operation(*args, **(kwargs or {}))
 
 
+def _is_mask(index: torch.Tensor | None) -> bool:
+    """A mask as an index is as long as it has True values: a number that the host must know."""
+    return index is not None and index.dtype == torch.bool
+
+
 class NoSynchronisation:
-    """``with NoSynchronisation(): step()``, in this thread; on a CPU, where nothing else would tell."""
+    """``with NoSynchronisation(): step()``, in this thread; on a CPU, where nothing else would tell.
+
+    Stricter than a GPU in one case: ``x[mask] = number`` is filled without waiting there. Not seen: ``.to("cpu")``,
+    which on a CPU is what ``.to(device)`` is, and copies from memory that is not pinned.
+    """
 
     def __enter__(self) -> None:
         self._modes = (_Functions(), _Operations())

@@ -20,7 +20,7 @@ from skill_fast.engine.deepspeed_engine import Engine, init_distributed
 from skill_fast.engine.teacher import ShardedTeacher
 from tests.engine.toy import build, ds_config, train_step
 
-STEPS = 20
+STEPS = 12
 MOMENTUM = 0.999
 
 

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from tests.engine.launch import launch
+from tests.engine.step_worker import OPTIONS, OTHERS, STAGE_OF_OTHERS, STAGES
 
-CASES = [f"zero{stage}-{precision}" for stage in (0, 1, 2) for precision in ("fp32", "bf16")]
+WITH_TEACHER = [*STAGES, "dino", "byol", "mocov2", "pbcnet", *OPTIONS]
 
 
 @pytest.fixture(
@@ -26,13 +27,28 @@ def told(request: pytest.FixtureRequest, drawn: Path, tmp_path_factory: pytest.T
     return [json.loads(Path(folder, f"step-{world}-{rank}.json").read_text()) for rank in range(world)]
 
 
-@pytest.mark.parametrize("case", CASES)
+def of(told: list[dict[str, Any]], case: str) -> list[dict[str, Any]]:
+    """[rank]: what the stage did, or the method or lever at the stage that this number of ranks runs it with."""
+    return [rank[case if case in STAGES else f"{case}-{STAGE_OF_OTHERS[len(told)]}"] for rank in told]
+
+
+@pytest.mark.parametrize("case", [*STAGES, *OTHERS])
 def test_a_step_waits_for_nothing(told: list[dict[str, Any]], case: str) -> None:
-    """From the first micro-batch's forward to the commit of the center, DeepSpeed's step included."""
-    assert [rank[case]["waits"] for rank in told] == [""] * len(told)
+    """From the first micro-batch's forward to the commit of center or queue, DeepSpeed's step included."""
+    assert [rank["waits"] for rank in of(told, case)] == [""] * len(told)
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", WITH_TEACHER)
+def test_the_gathering_goes_on_beside_the_students_forward(told: list[dict[str, Any]], case: str) -> None:
+    """Still pending when the student's first forward has ended, waited for when the teacher's begins."""
+    for rank in of(told, case):
+        first, *others = rank["used"]
+        pending = dict(reversed(others))
+        assert first[0] == "student" and pending["teacher"] == 0
+        assert (first[1] > 0) == (len(told) > 1)
+
+
+@pytest.mark.parametrize("case", STAGES)
 def test_a_planted_wait_is_caught(told: list[dict[str, Any]], case: str) -> None:
     """In the loss, in its backward pass, and behind the optimizer's step: so the guard sees all of it."""
     if len(told) == 1:
@@ -40,7 +56,7 @@ def test_a_planted_wait_is_caught(told: list[dict[str, Any]], case: str) -> None
 
 
 @pytest.mark.parametrize("what", ["input", "loss", "gradient"])
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", STAGES)
 def test_a_number_that_is_not_finite_on_one_rank_moves_nothing_on_any(
     told: list[dict[str, Any]], case: str, what: str
 ) -> None:
@@ -48,7 +64,7 @@ def test_a_number_that_is_not_finite_on_one_rank_moves_nothing_on_any(
     assert [rank[case]["spoiled"][what] for rank in told] == [[True, True, True]] * len(told)
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", STAGES)
 def test_the_steps_and_their_products_are_listed(told: list[dict[str, Any]], case: str) -> None:
     """By every rank, its own products; ids as in the catalogue."""
     shown = [line["products"] for rank in told for line in rank[case]["listed"]]

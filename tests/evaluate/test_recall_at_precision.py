@@ -4,10 +4,16 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skill_fast.evaluate.recall_at_precision import class_recall, recall_at_precision
+from skill_fast.evaluate.bootstrap import draws
+from skill_fast.evaluate.recall_at_precision import (
+    class_recall,
+    recall_at_precision,
+    resampled_recall_at_precision,
+    resampled_recalls,
+)
 
 
 def by_brute_force(scores, positive, precision):
@@ -86,3 +92,28 @@ def test_per_class_cuts_reach_below_accuracy():
     of_class_1 = np.concatenate([np.full(92, 0.4), np.full(8, 0.4)])
     score = recall_at_precision(np.stack([1 - of_class_1, of_class_1], axis=1), labels, 0.9)
     assert score.pooled == pytest.approx(0.92) and score.macro == pytest.approx(0.5)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 4), st.booleans()), min_size=2, max_size=12), st.integers(1, 20))
+def test_replicates_are_the_definition_on_each_draw(rows, twentieths):
+    scores, positive = np.array([r[0] for r in rows], float), np.array([r[1] for r in rows])
+    got = resampled_recalls(scores, positive, (twentieths / 20,))[:30, 0]
+    for counts, replicate in zip(np.concatenate(list(draws(len(rows)))), got, strict=False):
+        drawn = np.repeat(np.arange(len(rows)), counts)
+        wanted = 0.0
+        if positive[drawn].any():
+            wanted = by_brute_force(scores[drawn].tolist(), positive[drawn].tolist(), Fraction(twentieths, 20))
+        assert replicate == pytest.approx(wanted, abs=1e-12)
+
+
+def test_averages_of_each_draw_are_those_of_the_drawn_products():
+    rng = np.random.default_rng(0)
+    labels, probabilities = rng.integers(0, 3, 40), rng.dirichlet(np.ones(3), 40)
+    probabilities[np.arange(40), labels] += 0.5
+    got = resampled_recall_at_precision(probabilities, labels, (0.9, 0.95))
+    for row, counts in enumerate(next(draws(40))[:20]):
+        drawn = np.repeat(np.arange(40), counts)
+        for place, precision in enumerate((0.9, 0.95)):
+            wanted = recall_at_precision(probabilities[drawn], labels[drawn], precision)
+            np.testing.assert_allclose(got[row, place], [wanted.weighted, wanted.macro, wanted.pooled], atol=1e-6)

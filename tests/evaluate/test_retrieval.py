@@ -82,8 +82,7 @@ def test_other_color_is_the_loop():
 
 def test_ties_count_against_the_embedding():
     similarity = np.array([0.5, 0.5, 0.5, 0.2, 0.9])
-    relevant = np.array([True, False, False, True, False])
-    ranks = relevant_ranks(similarity, relevant, ignored=np.zeros(5, bool))
+    ranks = relevant_ranks(similarity, relevant=np.array([0, 3]), ignored=np.array([], dtype=int))
     # 0.9 and the two equal irrelevant ones come before the first, which comes before 0.2.
     assert ranks.tolist() == [4, 5]
     assert average_precision(ranks) == pytest.approx((1 / 4 + 2 / 5) / 2)
@@ -124,7 +123,12 @@ def test_recall_grows_with_k_and_order_does_not_matter(seed, tied):
         queries = np.flatnonzero(np.bincount(product, minlength=8)[mine] > 1)
         places = np.arange(25)
         return retrieve(
-            shown, queries, lambda q: mine == mine[q], lambda q: places == q, recall_at=tuple(every.tolist())
+            shown,
+            queries,
+            lambda q: np.flatnonzero((mine == mine[q]) & (places != q)),
+            lambda q: np.array([q]),
+            queries,
+            recall_at=tuple(every.tolist()),
         )
 
     plain, shuffled = score(np.arange(25)), score(rng.permutation(25))

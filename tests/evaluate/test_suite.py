@@ -19,6 +19,13 @@ from skill_fast.evaluate.suite import evaluate, main, print_table
 ROWS = ["trained", "untrained", "raw pixels", "grey pixels", "colour histogram"]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def short_probes():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("skill_fast.evaluate.probe.EPOCHS", 2)
+        yield
+
+
 @pytest.fixture(scope="module")
 def result(run, demo):
     return evaluate(run, demo, device="cpu", threads=1)
@@ -30,6 +37,7 @@ def test_five_rows_with_the_same_scores(result):
     assert all(each == names[0] for each in names)
     wanted = {
         "knn/type/accuracy",
+        "probe/pattern/linear/recall@90",
         "knn/color/majority",
         "knn/pattern/queries",
         "variants/ari",
@@ -47,6 +55,43 @@ def test_five_rows_with_the_same_scores(result):
     assert wanted <= set(names[0])
     assert all(math.isfinite(value) for scores in result["rows"].values() for value in scores.values())
     assert json.loads(json.dumps(result)) == result
+
+
+def test_every_score_of_the_suite_has_an_interval_and_replicates(result):
+    scores = result["rows"]["trained"]
+    counts = (
+        "queries",
+        "gallery",
+        "bank",
+        "classes",
+        "groups",
+        "products",
+        "train",
+        "test",
+        "threshold",
+        "k",
+        "colors",
+    )
+    controls = ("majority", "purity_by_chance", "nearest_floor")
+    for name, value in scores.items():
+        if name.endswith(("_low", "_high", *counts, *controls)) or name.startswith(("color/ceiling", "color/floor")):
+            continue
+        assert scores[f"{name}_low"] <= value <= scores[f"{name}_high"], name
+        assert len(result["replicates"][name]) == 1000
+    assert result["approximations"] == {}
+
+
+def test_what_was_approximated_is_said_in_result_and_table(monkeypatch, run, demo):
+    monkeypatch.setattr("skill_fast.evaluate.retrieval.RANKED_PAIRS", 1000)
+    monkeypatch.setattr("skill_fast.evaluate.clusters.DIRECT", 10)
+    monkeypatch.setattr("skill_fast.evaluate.clusters.CELL", 10)
+    result = evaluate(run, demo, ["color", "retrieval"], device="cpu", threads=1)
+    said = result["approximations"]["trained"]
+    assert set(said) == {"color/clusters", "retrieval/same_product"}
+    assert "drawn from" in said["retrieval/same_product"] and "MiniBatchKMeans" in said["color/clusters"]
+    console = Console(record=True, width=200, file=io.StringIO())
+    print_table(result, console)
+    assert f"color/clusters: {said['color/clusters']}" in console.export_text()
 
 
 def test_drawn_products_show_what_they_must(result):
@@ -79,11 +124,8 @@ def test_only_the_tasks_that_were_asked_for(run, demo):
     assert {name.split("/")[0] for name in scores} == {"knn"}
 
 
-def test_probes_on_request(monkeypatch, run, demo):
-    monkeypatch.setattr("skill_fast.evaluate.probe.EPOCHS", 2)
-    result = evaluate(run, demo, ["probe"], device="cpu", threads=1)
+def test_probes_are_scored_and_shown(result):
     scores = result["rows"]["trained"]
-    assert {name.split("/")[0] for name in scores} == {"probe"}
     assert scores["probe/color/linear/accuracy_low"] <= scores["probe/color/linear/accuracy"]
     assert 0 <= scores["probe/color/nonlinear/recall@95"] <= scores["probe/color/nonlinear/recall@90"] <= 1
     console = Console(record=True, width=200, file=io.StringIO())

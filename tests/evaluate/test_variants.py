@@ -5,15 +5,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.cluster import AgglomerativeClustering
-from sklearn.metrics import adjusted_rand_score
+from sklearn.metrics import adjusted_rand_score, fowlkes_mallows_score, normalized_mutual_info_score
 
+from skill_fast.evaluate import variants
+from skill_fast.evaluate.clusters import contingency
 from skill_fast.evaluate.variants import (
     THRESHOLDS,
     blocks,
     cgacc,
     choose_threshold,
     cut,
+    pair_scores,
     score_groups,
+    split_blocks,
     trees,
     variant_scores,
 )
@@ -97,3 +101,67 @@ def test_a_block_too_large_to_link_is_refused(monkeypatch):
     monkeypatch.setattr("skill_fast.evaluate.variants.LARGEST_BLOCK", 3)
     with pytest.raises(ValueError, match="block of 4"):
         trees(np.ones((4, 2)), np.zeros(4, int))
+
+
+def test_a_large_block_is_split_and_the_result_says_what_that_cost(monkeypatch):
+    monkeypatch.setattr(variants, "LARGEST_BLOCK", 100)
+    monkeypatch.setattr(variants, "CELL", 60)
+    vectors, truth = designs(60, 4, noise=0.05)
+    block = np.where(truth < 50, 0, 1)
+    split, how = split_blocks(vectors, block, truth)
+    assert np.bincount(split).max() <= 60 and (split[truth >= 50] == split[-1]).all()
+    # Every true pair, counted by a loop.
+    pairs = [(i, j) for i in range(240) for j in range(i) if truth[i] == truth[j]]
+    kept = np.mean([split[i] == split[j] for i, j in pairs])
+    assert kept > 0.9 and f"{kept:.3f} of the true pairs kept" in how and "1 blocks of over 100" in how
+    halves, notes = (np.flatnonzero(truth % 2 == 0), np.flatnonzero(truth % 2 == 1)), {}
+    assert dict(variant_scores(vectors, block, truth, *halves, notes))["ari"] > 0.9
+    monkeypatch.setattr(variants, "VALIDATED", 40)
+    dict(variant_scores(vectors, block, truth, *halves, notes))
+    assert "threshold chosen on 40 of 120 validation products" in notes["variants"]
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=2, max_size=25))
+def test_pair_counts_give_scikit_learns_scores(rows):
+    predicted, truth = np.array(rows).T
+    table = contingency(predicted, truth)
+    ari, matched, nmi = pair_scores(table, np.ones(table.shape[1]))
+    assert ari == pytest.approx(adjusted_rand_score(truth, predicted), abs=1e-9)
+    assert matched == pytest.approx(fowlkes_mallows_score(truth, predicted), abs=1e-9)
+    assert nmi == pytest.approx(normalized_mutual_info_score(truth, predicted), abs=1e-9)
+    scores = score_groups(predicted, truth)
+    assert scores.ari == adjusted_rand_score(truth, predicted)
+    assert scores.fowlkes_mallows == fowlkes_mallows_score(truth, predicted)
+    assert scores.nmi == normalized_mutual_info_score(truth, predicted)
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=2, max_size=15),
+    st.lists(st.integers(0, 3), min_size=4, max_size=4),
+)
+def test_drawn_groups_are_counted_pair_by_pair(rows, times):
+    predicted, truth = np.array(rows).T
+    weight = np.array(times)[np.unique(truth, return_inverse=True)[1]].astype(float)
+    together = of_truth = of_predicted = every = 0.0
+    for i in range(len(truth)):
+        for j in range(i):
+            pair = weight[i] if truth[i] == truth[j] else weight[i] * weight[j]
+            every += pair
+            of_truth += pair * (truth[i] == truth[j])
+            of_predicted += pair * (predicted[i] == predicted[j])
+            together += pair * (truth[i] == truth[j] and predicted[i] == predicted[j])
+    table = contingency(predicted, truth)
+    ari, matched, _ = pair_scores(table, np.array(times)[: table.shape[1]])
+    expected = of_predicted * of_truth / every if every else 0.0
+    most = (of_predicted + of_truth) / 2
+    assert ari == pytest.approx((together - expected) / (most - expected) if most > expected + 1e-9 else 1.0, abs=1e-6)
+    assert matched == pytest.approx(together / (of_predicted * of_truth) ** 0.5 if together else 0.0, abs=1e-9)
+
+
+def test_intervals_stand_around_the_scores():
+    vectors, truth = designs(30, 4, noise=0.7)
+    halves = np.flatnonzero(truth < 15), np.flatnonzero(truth >= 15)
+    scores = dict(variant_scores(vectors, np.zeros(len(truth), int), truth, *halves))
+    for name in ("ari", "fowlkes_mallows", "nmi", "cgacc_majority", "cgacc_exact", "cgacc_purity"):
+        assert scores[name].low <= scores[name] <= scores[name].high
+    assert scores["ari"].high - scores["ari"].low > 0.02

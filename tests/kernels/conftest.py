@@ -5,7 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.kernels.interpreted import INTERPRETED
+from tests.kernels.interpreted import INTERPRETED, patch_language_once_a_launch
+
+if INTERPRETED:
+    patch_language_once_a_launch()
 
 
 @pytest.fixture

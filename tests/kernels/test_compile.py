@@ -158,12 +158,25 @@ CASES = [
 @pytest.mark.parametrize(("kernel", "warps", "constants", "fusion", "aligned", "types"), CASES)
 def test_kernel_compiles_for_hopper_without_spills(fresh, kernel, warps, constants, fusion, aligned, types):
     built, used = compiled(fresh, kernel, warps, constants, fusion, aligned, types)
-    if aligned:  # 16 bytes an access: what bandwidth hangs on
-        assert "ld.global.v4.b32" in built.asm["ptx"]
+    if aligned:
+        assert loads(built.asm["ptx"]) == loads_by_16_bytes(kernel, warps, constants, types)
     assert used["STACK"] == 0 and used["LOCAL"] == 0, used
     wide = kernel is distillation.partials_kernel and types.get("student", "*fp32") == "*fp32"
     assert used["REG"] <= (FP32_PARTIALS if wide else MOST_REGISTERS[kernel.fn.__name__]), used
     assert used["SHARED"] <= MOST_SHARED, used
+
+
+@pytest.mark.parametrize(
+    ("kernel", "astray"), [(distillation.partials_kernel, "teacher_row"), (distillation.gradient_kernel, "student")]
+)
+def test_a_scalar_load_would_be_seen(fresh, kernel, astray):
+    """One address or stride that is no multiple of 16 bytes: the others' loads are vectors all the same."""
+    found = next(c.values for c in CASES if c.values[0] is kernel and c.values[4] and c.values[5]["student"] == "*bf16")
+    kernel, warps, constants, fusion, aligned, types = found
+    built, _ = compiled(fresh, kernel, warps, constants, fusion, [name for name in aligned if name != astray], types)
+    vectors, others = loads(built.asm["ptx"])
+    wanted_vectors, wanted_others = loads_by_16_bytes(kernel, warps, constants, types)
+    assert vectors < wanted_vectors and others > wanted_others
 
 
 def test_a_spill_would_be_seen(fresh):
@@ -193,6 +206,29 @@ def fresh(monkeypatch, tmp_path) -> Path:
     """Triton's cache is empty: an old result would say nothing."""
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
     return tmp_path
+
+
+def loads(ptx: str) -> tuple[int, int]:
+    """(loads of 16 bytes, all others) from global memory a thread."""
+    kinds = re.findall(r"\bld\.global\S*?(?:\.v(\d))?\.[bfus](\d+)\b", ptx)
+    vectors = sum(int(times or 1) * int(bits) == 128 for times, bits in kinds)
+    return vectors, len(kinds) - vectors
+
+
+def loads_by_16_bytes(kernel, warps: int, constants: dict, types: dict) -> tuple[int, int]:
+    """What ``loads`` is where every logit, center and weight is read once and by 16 bytes.
+
+    Else a thread reads single numbers only: of the gradient the upstream one and two norms a view; of the average the
+    momentum, and four of either tensor in the branch for the last, ragged block.
+    """
+    nbytes, other = 4 * constants["BLOCK"], 0
+    if kernel is ema.ema_kernel:
+        nbytes, other = 2 * nbytes, 2 * constants["BLOCK"] // (32 * warps) + constants["MOMENTUM_READ"]
+    else:
+        views = constants["S"] + constants["T"]
+        nbytes += views * constants["BLOCK"] * (4 if types["student"] == "*fp32" else 2)
+        other = 1 + 2 * views if kernel is distillation.gradient_kernel else 0
+    return nbytes // (16 * 32 * warps), other
 
 
 def compiled(folder: Path, kernel, warps, constants, fusion, aligned, types):

@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import skill_fast.kernels
 from skill_fast.kernels import distillation_loss
 from tests.kernels.oracles import logits, oracle, softmax
 
@@ -78,6 +79,16 @@ def test_a_shift_of_all_logits_changes_nothing(seed, shift):
     moved = distillation_loss(student + shift, teacher + shift, center, 0.1, 0.04)
     # fp32 rounds (logit + 5) / 0.04 to about 1.5e-5.
     torch.testing.assert_close(plain.loss, moved.loss, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("backend", ["reference", "fused"])
+@pytest.mark.parametrize(("views", "batch", "prototypes"), [(4, 0, 8), (0, 3, 8), (4, 3, 0)])
+def test_nothing_is_refused_alike_by_both_backends(monkeypatch, backend, views, batch, prototypes):
+    """Before any kernel is asked for: the shapes are named. Plain torch's mean of nothing would be NaN."""
+    monkeypatch.setattr(skill_fast.kernels.backend, "_chosen", backend)
+    student, teacher = torch.zeros(views, batch, prototypes), torch.zeros(2, batch, prototypes)
+    with pytest.raises(ValueError, match=rf"student \({views}, {batch}, {prototypes}\), teacher \(2, {batch}"):
+        distillation_loss(student, teacher, torch.zeros(prototypes), 0.1, 0.04)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from skill_fast.kernels import ema_update
+from tests.engine.synchronisations import NoSynchronisation
 
 STEPS, MOMENTUM = 1000, 0.9995
 
@@ -79,3 +80,23 @@ def test_an_average_that_is_not_fp32_is_refused(teacher, student, error):
 def test_a_copy_of_another_length_is_refused():
     with pytest.raises(Exception, match=r"elements|lengths differ"):
         ema_update(torch.zeros(3), torch.zeros(3), 0.9, out=torch.zeros(4))
+
+
+@pytest.mark.parametrize("momentum", [-1e-9, 1.0000001, float("nan"), float("inf")])
+def test_a_momentum_outside_of_0_to_1_is_refused_and_moves_nothing(momentum):
+    teacher = torch.ones(3)
+    with pytest.raises(ValueError, match="allowed: 0 to 1"):
+        ema_update(teacher, torch.zeros(3), momentum)
+    assert torch.equal(teacher, torch.ones(3))
+
+
+@pytest.mark.parametrize(("momentum", "result"), [(0.0, 0.0), (1.0, 1.0)])
+def test_both_ends_are_allowed(momentum, result):
+    assert torch.equal(ema_update(torch.ones(3), torch.zeros(3), momentum), torch.full((3,), result))
+
+
+def test_a_momentum_on_the_device_is_not_read_by_the_host():
+    teacher = torch.ones(3)
+    with NoSynchronisation():
+        ema_update(teacher, torch.zeros(3), torch.tensor(0.5, dtype=torch.float64))
+    assert torch.equal(teacher, torch.full((3,), 0.5))

@@ -17,7 +17,7 @@ SMALL = [
 @pytest.mark.parametrize(("preset", "ranks"), [("byol_resnet50", 2), ("simclr_resnet50", 0)])
 def test_a_cnn_trains_with_lars(trainer, tmp_path, preset, ranks):
     options = ["--preset", preset, *SMALL]
-    output = trainer.run(tmp_path / "run", *options, toy=False, ranks=ranks, ds_config="zero0_fp32")
+    output = trainer.run(tmp_path / "run", *options, toy=False, ranks=ranks, ds_config="zero0")
     rows = metrics(tmp_path / "run")
     assert [row["step"] for row in rows] == [1, 2, 3, 4], output
     assert all(row["grad_norm"] > 0 for row in rows) and "watch/rank" in rows[-1]

@@ -5,7 +5,10 @@ from __future__ import annotations
 import torch
 from safetensors.torch import load_file, save_file
 
+from skill_fast.kernels import backend
 from skill_fast.models.vit import BackboneConfig, build_backbone
+from skill_fast.train import main
+from tests.conftest import ROOT, TINY
 
 
 def test_a_run_starts_from_the_weights_it_is_given(trainer, tmp_path):
@@ -20,5 +23,12 @@ def test_a_run_starts_from_the_weights_it_is_given(trainer, tmp_path):
     assert kept.keys() == given.keys()
     for name, value in given.items():
         torch.testing.assert_close(kept[name], value, rtol=0, atol=1e-8)
-    output = trainer.run(tmp_path / "other", "--init-from", "nowhere.pth", *options, ds_config="zero0_fp32", code=3)
-    assert "'nowhere.pth' does not exist" in output and "Traceback" not in output
+
+
+def test_weights_that_are_not_there_end_the_run_with_3(drawn, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(backend, "_chosen", None)  # a process runs with one; this one goes on to other tests
+    ds_config = ["--ds_config", str(ROOT / "ds_configs" / "zero0_fp32.json")]
+    given = ["--init-from", "nowhere.pth", "--data", str(drawn), "--out", str(tmp_path / "run"), *TINY]
+    assert main([*ds_config, *given]) == 3
+    told = capsys.readouterr().err
+    assert "'nowhere.pth' does not exist" in told and "Traceback" not in told

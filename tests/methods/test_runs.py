@@ -15,6 +15,7 @@ from skill_fast.models.encoder import load_encoder
 from tests.conftest import metrics
 from tests.engine.launch import launch
 
+pytestmark = pytest.mark.slow
 GOLDEN = Path(__file__).with_name("golden_losses.json")
 TIMES = ("step_ms", "data_wait_ms", "products_per_s")
 

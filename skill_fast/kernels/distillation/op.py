@@ -42,13 +42,18 @@ def distillation_loss(
     pairs: ``dino`` takes every teacher view against every student view but the same one, 2 (c + 2) - 2 of them;
     ``cross_resolution`` only global against local, 2 c (SkiLL, equation 5).
     Collapse to a uniform output reads loss = ln(prototypes).
-    Raises ValueError for unknown pairs, logits whose batch or prototypes differ, or no pair at all.
+    Raises ValueError for unknown pairs, logits whose batch or prototypes differ or are none, or no pair at all.
     Source: SkiLL section 3.3, equations 3-5; DINO, equations 1-3.
     """
     if student_logits.shape[1:] != teacher_logits.shape[1:] or student_logits.shape[-1:] != center.shape:
         raise ValueError(
             f"shapes differ: student {tuple(student_logits.shape)}, teacher {tuple(teacher_logits.shape)}, "
             f"center {tuple(center.shape)}"
+        )
+    if 0 in student_logits.shape or 0 in teacher_logits.shape:
+        raise ValueError(
+            f"nothing to average over: student {tuple(student_logits.shape)}, teacher {tuple(teacher_logits.shape)} "
+            f"[views, batch, prototypes]; allowed: at least one of each"
         )
     kernels = implementation(__package__, student_logits)
     return DistillationOutput(

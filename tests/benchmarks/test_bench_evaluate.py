@@ -1,0 +1,41 @@
+"""The benchmark of scores at scale on few products: what it draws, what it records."""
+
+import json
+
+import numpy as np
+
+from benchmarks.archive import read
+from benchmarks.evaluate import drawn, main
+from benchmarks.tables import scored_at
+
+
+def test_designs_come_in_four_colours_and_lie_near_their_pattern():
+    catalogue, again = drawn(2001), drawn(2001)
+    np.testing.assert_array_equal(catalogue.embeddings, again.embeddings)
+    assert catalogue.embeddings.shape == (2001, 384) and catalogue.embeddings.dtype == np.float32
+    assert [len(set(catalogue.color[start : start + 4])) for start in range(0, 2000, 4)] == [4] * 500
+    assert (catalogue.group[:2000].reshape(-1, 4) == catalogue.group[:2000:4, None]).all()
+    unit = catalogue.embeddings / np.linalg.norm(catalogue.embeddings, axis=1, keepdims=True)
+    cosines, same = unit @ unit.T, catalogue.pattern[:, None] == catalogue.pattern
+    assert cosines[same].mean() > cosines[~same].mean() + 0.3
+
+
+def test_every_part_is_recorded_with_its_time_and_the_whole_with_its_memory(tmp_path):
+    out = tmp_path / "records.jsonl"
+    assert main(["--count", "1200", "--out", str(out)]) == 0
+    records = {record.name: record for record in read(out)}
+    parts = ("neighbours", "k-means", "retrieval", "kNN of two attributes")
+    assert all(records[part].unit == "s" and records[part].value > 0 for part in parts)
+    assert records["all parts"].value >= sum(records[part].value for part in parts)
+    assert 0.1 < records["peak memory"].value < 100
+    assert 0.5 < records["score/knn/pattern"].value <= 1
+    low, high = (records["score/retrieval/other_color/map"].fields["quantiles"][q] for q in ("p2.5", "p97.5"))
+    assert low < records["score/retrieval/other_color/map"].value < high
+    assert json.loads(out.read_text().splitlines()[0])["shapes"] == {"products": 1200, "dimensions": 384}
+    (row,) = scored_at(1200)(list(records.values()))
+    assert row[1].endswith("GB") and scored_at(999)(list(records.values())) == []
+
+
+def test_too_few_products_are_refused(capsys):
+    assert main(["--count", "10"]) == 2
+    assert "1000 or more" in capsys.readouterr().err
