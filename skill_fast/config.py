@@ -63,6 +63,12 @@ class Config:
     """Steps between looks at held-out products (docs/methods.md), at the next logged step; 0: never."""
     watch_products: int = 256
     """Held-out products that are looked at, two photographs of each."""
+    evaluate_every: int = 0
+    """Steps between evaluations of held-out products in a process of its own, at the next logged step; 0: never."""
+    evaluate_tasks: str = "knn,retrieval"
+    """Tasks of skill-eval for them, comma-separated."""
+    evaluate_products: int = 256
+    """Products that are asked and that vote at most, each."""
     evaluate: bool = True
     """Measure the encoder and its controls at the end."""
     skill: SkillConfig = field(default_factory=SkillConfig)

@@ -44,6 +44,8 @@ def _limits(config: Config) -> Iterator[tuple[str, Any, str]]:
     yield "steps", config.steps, NOT_BELOW_0
     yield "watch-every", config.watch_every, NOT_BELOW_0
     yield "watch-products", config.watch_products, COUNT
+    yield "evaluate-every", config.evaluate_every, NOT_BELOW_0
+    yield "evaluate-products", config.evaluate_products, COUNT
     yield "seed", config.seed, NOT_BELOW_0
     yield "cache.gib", config.cache.gib, ABOVE_0
     yield "demo.designs", config.demo.designs, COUNT

@@ -12,7 +12,10 @@ from skill_fast.errors import BadUsage, Failure
 
 OURS = ("config.yaml", "checkpoints", "metrics.jsonl", "exit.json")
 # Neither the weights nor the batches depend on these, so a run may be resumed with others.
-FREE = ("out", "data", "log_every", "checkpoint_every", "evaluate", "watch_every", "watch_products", "cache")
+FREE = (
+    *("out", "data", "log_every", "checkpoint_every", "watch_every", "watch_products", "cache"),
+    *("evaluate", "evaluate_every", "evaluate_tasks", "evaluate_products"),
+)
 FREE_LOADER = (
     "calibrate",
     "threads",

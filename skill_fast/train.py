@@ -36,15 +36,16 @@ from skill_fast.engine.deepspeed_engine import (
     leave,
     load_ds_config,
 )
-from skill_fast.engine.loop import Run
+from skill_fast.engine.loop import Look, Run
 from skill_fast.engine.not_finite import NotFiniteSteps
 from skill_fast.engine.optimizer import Course
 from skill_fast.engine.param_groups import param_groups
 from skill_fast.engine.ranks import cores_of_rank, least_of_ranks, naming_lost_ranks
 from skill_fast.engine.teacher import ShardedTeacher
 from skill_fast.errors import exit_with
-from skill_fast.evaluate.suite import measure
-from skill_fast.evaluate.watch import HeldOutWatch
+from skill_fast.evaluate.background import BackgroundEvaluation, EvaluationEvery
+from skill_fast.evaluate.suite import measure, tasks_of
+from skill_fast.evaluate.watch import HeldOutWatch, WatchEvery
 from skill_fast.kernels import choose
 from skill_fast.methods import METHODS, Method
 from skill_fast.models.encoder import describe, resize_of, save_teacher
@@ -61,6 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def start(command: Command) -> None:
     """Build, train and finish a run; however it ends, exit.json says so."""
+    tasks_of(command.config.evaluate_tasks, "--evaluate-tasks")
     folder = RunFolder(command.config.out, rank=int(os.environ.get("RANK", "0")))
     ds_config = load_ds_config(command.ds_config)
     data = absolute(command.config.data) if command.config.data else demo_shards(command.config.demo)
@@ -144,23 +146,34 @@ def build(config: Config, ds_config: dict[str, Any], index: CatalogueIndex, fold
         return index.column("product_id")[products].tolist()
 
     not_finite = NotFiniteSteps(folder.not_finite_path, ids_of, judged=engine.precision != "fp16")
-    watch = _watch(config, index, teacher) if config.watch_every and rank == 0 else None
-    return Run(engine, teacher, method, loader, course, checkpointer, export, not_finite, watch)
+    looks = _looks(config, index, teacher, folder, about)
+    return Run(engine, teacher, method, loader, course, checkpointer, export, not_finite, looks)
 
 
-def _watch(config: Config, index: CatalogueIndex, teacher: ShardedTeacher) -> Callable[[int], Mapping[str, float]]:
-    """Figures of the teacher's backbone on held-out products, at the first logged step of every ``watch_every``."""
-    side = config.backbone.image_size
-    pixels: dict[str, Any] = {"resize": resize_of(side), "crop": side}
-    pixels |= {"mean": config.loader.mean, "std": config.loader.std}
-    held_out = HeldOutWatch(index, products=config.watch_products, device=teacher.engine.device, **pixels)
-
-    def figures(step: int) -> Mapping[str, float]:
-        if step % config.watch_every >= config.log_every:
-            return {}
-        return held_out.figures(teacher.module.backbone, teacher.engine.dtype)  # type: ignore[arg-type]
-
-    return figures
+def _looks(
+    config: Config,
+    index: CatalogueIndex,
+    teacher: ShardedTeacher,
+    folder: RunFolder,
+    about: Callable[..., Mapping[str, Any]],
+) -> list[Look]:
+    """What is looked at beside the training, as far as the configuration asks for it."""
+    looks: list[Look] = []
+    engine, rhythm = teacher.engine, {"log_every": config.log_every}
+    if config.watch_every and engine.rank == 0:
+        side = config.backbone.image_size
+        pixels: dict[str, Any] = {"resize": resize_of(side), "crop": side}
+        pixels |= {"mean": config.loader.mean, "std": config.loader.std}
+        held_out = HeldOutWatch(index, products=config.watch_products, device=engine.device, **pixels)
+        backbone: Any = teacher.module.backbone
+        looks.append(WatchEvery(held_out, backbone, engine.dtype, every=config.watch_every, **rhythm))
+    if config.evaluate_every:
+        tasks = tasks_of(config.evaluate_tasks, "--evaluate-tasks")
+        what: dict[str, Any] = {"tasks": tasks, "products": config.evaluate_products, "cache": config.cache}
+        evaluation = BackgroundEvaluation(folder.path, config.data, **what) if engine.rank == 0 else None
+        pace: dict[str, Any] = {"every": config.evaluate_every, **rhythm}
+        looks.append(EvaluationEvery(evaluation, weights=teacher.full_state, about=lambda n: about(step=n), **pace))
+    return looks
 
 
 if __name__ == "__main__":

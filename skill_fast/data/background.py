@@ -16,6 +16,8 @@ from skill_fast.errors import StorageFailure
 POLL_S = 0.1
 LEAVE_S = 5.0
 """How long a thread that was found stuck is waited for; then it is left to the end of the process."""
+STOP_S = 60.0
+"""The same for one that is asked to stop: longer than a batch takes, shorter than a user waits after Ctrl-C."""
 
 
 class Background:
@@ -49,14 +51,22 @@ class Background:
                     raise self._give_up() from None
 
     def stop(self) -> None:
+        """Let the thread end, and wait for it; one that does not in time is left, its stack on stderr."""
         self._stopped.set()
-        self._thread.join(LEAVE_S if self._stuck else None)
+        limit_s = LEAVE_S if self._stuck else min(STOP_S, self._stuck_after_s)
+        self._thread.join(limit_s)
+        if self._thread.is_alive() and not self._stuck:
+            self._tell_stacks()
+            print(f"the loader's thread did not end within {limit_s:g} s and is left", file=sys.__stderr__)
         atexit.unregister(self.stop)
 
-    def _give_up(self) -> StorageFailure:
+    def _tell_stacks(self) -> None:
         self._stuck = True
         sys.stderr.flush()
         faulthandler.dump_traceback(file=sys.__stderr__ or 2, all_threads=True)
+
+    def _give_up(self) -> StorageFailure:
+        self._tell_stacks()
         return StorageFailure(
             f"no batch came for {self._stuck_after_s:g} s: the loader's thread is stuck (all stacks are on stderr)",
             allowed="a read or a decode that ends within --loader.stuck-after-s",

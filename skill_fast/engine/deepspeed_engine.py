@@ -23,7 +23,7 @@ from skill_fast.engine.flat_groups import FlatGroup, flatten_masters, zero_group
 from skill_fast.engine.lars import build_lars
 from skill_fast.engine.masked_step import MaskedAdamW, take_over_stage_0, take_over_zero, unasked
 from skill_fast.engine.param_groups import CONSTANT_LR, LAST_LAYER, ParamGroup, param_groups
-from skill_fast.engine.ranks import cores_of_rank, meet
+from skill_fast.engine.ranks import meet, share_cores
 from skill_fast.errors import BadUsage, NotFinite
 
 __all__ = ["Engine", "batch_layout", "build_engine", "check_ds_config", "init_distributed", "leave", "load_ds_config"]
@@ -60,18 +60,12 @@ def init_distributed(timeout_minutes: float = 10.0) -> tuple[int, int, torch.dev
     import deepspeed  # seconds to import: after the launch is known to be sound
 
     if device.type == "cpu":
-        _share_cores()
+        share_cores()
         # Else DeepSpeed 0.19.8 compiles a shared-memory all-reduce (45 s of C++) that only inference uses.
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     with _only_warnings():
         deepspeed.init_distributed(auto_mpi_discovery=False, verbose=False)
     return dist.get_rank(), dist.get_world_size(), device
-
-
-def _share_cores() -> None:
-    """Give every rank of this machine its part of the cores; OMP_NUM_THREADS, where set, stays in force."""
-    if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(cores_of_rank())
 
 
 def leave() -> None:

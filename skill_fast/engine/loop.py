@@ -5,12 +5,12 @@ from __future__ import annotations
 import gc
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -36,6 +36,14 @@ from skill_fast.telemetry.sinks import Sinks
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 
 
+class Look(Protocol):
+    """Called with the step at every logged step, on all ranks: figures to log beside the others, often none."""
+
+    def __call__(self, step: int) -> Mapping[str, float]: ...
+
+    def close(self) -> None: ...
+
+
 @dataclass
 class Run:
     """Everything that a run is made of, and how far it is."""
@@ -49,8 +57,8 @@ class Run:
     export: Callable[[int], None]
     """Called with the step at every checkpoint, on all ranks: writes the encoder."""
     not_finite: NotFiniteSteps
-    watch: Callable[[int], Mapping[str, float]] | None = None
-    """Called with the step at every logged step, on all ranks: figures to log beside the others, often none."""
+    looks: Sequence[Look] = ()
+    """At held-out products, say; closed with the run."""
     step: int = 0
     """Optimizer steps done, those that were skipped for non-finite gradients included."""
     _warned: bool = field(default=False, init=False)
@@ -60,6 +68,8 @@ class Run:
 
     def __exit__(self, *_: object) -> None:
         self.loader.close()
+        for look in self.looks:
+            look.close()
 
     def __str__(self) -> str:
         engine, loader, course = self.engine, self.loader, self.course
@@ -138,9 +148,10 @@ class Run:
                 if log:
                     with clock.phase("sync:metrics"):
                         logged: dict[str, Tensor | float] = {**self._mean_over_ranks(tensors)}
-                    if self.watch is not None:
+                    if self.looks:
                         with clock.phase("watch"):
-                            logged |= self.watch(self.step)
+                            for look in self.looks:
+                                logged |= look(self.step)
                     with clock.phase("sync:metrics"):
                         row = sinks.log(self.step, values, logged, clock)
                     self._warn(row)

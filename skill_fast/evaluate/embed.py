@@ -6,28 +6,29 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
-from rich.text import Text
 from torch import Tensor
 
 from skill_fast.data.evaluation import EvaluationLoader
 from skill_fast.data.index import CatalogueIndex, open_index
 from skill_fast.data.shard_cache import add_cache_options, cache_config
+from skill_fast.engine.ranks import Joined, cores_of_rank, joined
 from skill_fast.errors import BadUsage, NotFinite, exit_with
+from skill_fast.evaluate.embedding_files import write_embeddings
+from skill_fast.evaluate.parts import Parts
 from skill_fast.evaluate.products import SPLITS, choose_split, product_rows
-from skill_fast.evaluate.similarity import unit_rows
+from skill_fast.evaluate.progress import progress_bar
 from skill_fast.models.encoder import Encoder, load_encoder
+from skill_fast.models.pooling import POOLINGS
 
 BATCH_SIZE = 128
-LABELS = ("product_type", "color", "pattern", "variant_group", "split")
+PART = 8192
+"""Photographs a part, at most about a minute and a half of a CPU's work with a small encoder."""
 
 Embedder = Callable[[Tensor], Tensor]
 """[n, 3, H, W] float in [0, 1] -> [n, D] float; an encoder or a baseline."""
@@ -52,7 +53,14 @@ def choose_device(name: str | None = None) -> torch.device:
     return device
 
 
-def embed_all(
+def rank_device(name: str | None) -> torch.device:
+    """``choose_device``, and for "cuda" without a number the GPU of this rank."""
+    if os.environ.get("LOCAL_RANK") and torch.cuda.is_available() and name in (None, "cuda"):
+        name = f"cuda:{os.environ['LOCAL_RANK']}"
+    return choose_device(name)
+
+
+def embedding_batches(
     index: CatalogueIndex,
     embedders: Mapping[str, Embedder],
     image_rows: np.ndarray,
@@ -62,29 +70,45 @@ def embed_all(
     batch_size: int = BATCH_SIZE,
     device: torch.device | str = "cpu",
     threads: int | None = None,
-    done: Callable[[int], object] = lambda photographs: None,
-) -> dict[str, np.ndarray]:
-    """Read and decode each photograph once and show it to every embedder.
+) -> Iterator[dict[str, np.ndarray]]:
+    """Read and decode each photograph once and show it to every embedder, a batch after the other.
 
-    image_rows [images]: rows of images.parquet -> embedder name -> [images, D] float32 in the same order. ``done`` is
-    called with the number of photographs of each finished batch. Raises BadData for an unusable photograph, NotFinite
-    for an embedder that gives NaN or infinity.
+    image_rows [images]: rows of images.parquet; yields embedder name -> [batch, D] float32 in the same order. Raises
+    BadData for an unusable photograph, NotFinite for an embedder that gives NaN or infinity.
     """
     threads = threads or len(os.sched_getaffinity(0))
     loader = EvaluationLoader(
         index, image_rows, resize=resize, crop=crop, batch_size=batch_size, device=device, threads=threads
     )
+    for _, images in loader:
+        with torch.inference_mode():
+            vectors = {name: embedder(images).float().cpu().numpy() for name, embedder in embedders.items()}
+        for name, values in vectors.items():
+            if not np.isfinite(values).all():
+                raise NotFinite(
+                    f"embedding '{name}' has values that are not finite", change="use an earlier checkpoint"
+                )
+        yield vectors
+
+
+def embed_all(
+    index: CatalogueIndex,
+    embedders: Mapping[str, Embedder],
+    image_rows: np.ndarray,
+    *,
+    done: Callable[[int], object] = lambda photographs: None,
+    **how: Any,
+) -> dict[str, np.ndarray]:
+    """All batches of ``embedding_batches``, whose options ``how`` takes: embedder name -> [images, D] float32.
+
+    ``done`` is called with the number of photographs of each finished batch.
+    """
     found: dict[str, list[np.ndarray]] = {name: [] for name in embedders}
-    with torch.inference_mode():
-        for rows, images in loader:
-            for name, embedder in embedders.items():
-                found[name].append(embedder(images).float().cpu().numpy())
-            done(len(rows))
-    vectors = {name: np.concatenate(parts) for name, parts in found.items()}
-    for name, rows_of_name in vectors.items():
-        if not np.isfinite(rows_of_name).all():
-            raise NotFinite(f"embedding '{name}' has values that are not finite", change="use an earlier checkpoint")
-    return vectors
+    for vectors in embedding_batches(index, embedders, image_rows, **how):
+        for name, values in vectors.items():
+            found[name].append(values)
+        done(len(next(iter(vectors.values()))))
+    return {name: np.concatenate(parts) for name, parts in found.items()}
 
 
 def embed(
@@ -92,90 +116,15 @@ def embed(
     encoder: Encoder,
     image_rows: np.ndarray,
     *,
-    batch_size: int = BATCH_SIZE,
     device: torch.device | str = "cpu",
-    threads: int | None = None,
-    done: Callable[[int], object] = lambda photographs: None,
+    **how: Any,
 ) -> np.ndarray:
     """Embeddings of photographs under the encoder's own evaluation crop: [images] -> [images, D] float32."""
     encoder.to(device).eval()
-    return embed_all(
-        index,
-        {"encoder": encoder},
-        image_rows,
-        resize=encoder.resize,
-        crop=encoder.image_size,
-        batch_size=batch_size,
-        device=device,
-        threads=threads,
-        done=done,
-    )["encoder"]
-
-
-def product_means(embeddings: np.ndarray, product_of_image: np.ndarray) -> np.ndarray:
-    """A product's embedding: the L2-normalised mean of its photographs', in ascending order of ``product_of_image``.
-
-    embeddings [images, D] float32, product_of_image [images] int -> [products, D] float32. (METHOD: evaluation.)
-    """
-    products, place = np.unique(product_of_image, return_inverse=True)
-    sums = np.zeros((len(products), embeddings.shape[1]), dtype=np.float64)
-    np.add.at(sums, place, embeddings)
-    return unit_rows(sums / np.bincount(place)[:, None])
-
-
-class PhotographsPerSecond(ProgressColumn):
-    """Speed since the start, photographs/s."""
-
-    def render(self, task: Task) -> Text:
-        speed = task.finished_speed or task.speed
-        return Text(f"{speed:,.0f} photographs/s" if speed else "")
-
-
-def progress_bar() -> Progress:
-    """A line that updates on stderr: done, speed, time left."""
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), PhotographsPerSecond()
-    return Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True))
-
-
-def write_embeddings(
-    path: Path, index: CatalogueIndex, image_rows: np.ndarray, embeddings: np.ndarray, metadata: Mapping[str, str]
-) -> Path:
-    """Write a row per photograph to ``path`` and a row per product to ``products_path(path)``, which is returned.
-
-    Columns: product_id, key, view (photographs) or images (products), product_type, color, pattern, variant_group,
-    split, embedding (fixed-size list of float32). ``metadata`` stands in both schemas.
-    """
-    products = np.asarray(index.product[image_rows])
-    of_products, counts = np.unique(products, return_counts=True)
-    views = {"view": pa.array(np.asarray(index.view[image_rows], dtype=np.int32))}
-    images = {"images": pa.array(counts.astype(np.int32))}
-    _write_table(path, index, products, views, embeddings, metadata)
-    beside = products_path(path)
-    _write_table(beside, index, of_products, images, product_means(embeddings, products), metadata)
-    return beside
-
-
-def products_path(path: Path) -> Path:
-    """FILE.parquet -> FILE.products.parquet."""
-    return path.with_name(path.name.removesuffix(".parquet") + ".products.parquet")
-
-
-def _write_table(
-    path: Path,
-    index: CatalogueIndex,
-    products: np.ndarray,
-    extra: Mapping[str, pa.Array],
-    embeddings: np.ndarray,
-    metadata: Mapping[str, str],
-) -> None:
-    columns = {name: pa.array(index.column(name)[products].tolist(), pa.string()) for name in ("product_id", "key")}
-    columns |= extra
-    columns |= {name: pa.array(index.column(name)[products].tolist(), pa.string()) for name in LABELS}
-    flat = pa.array(np.ascontiguousarray(embeddings, dtype=np.float32).ravel())
-    columns["embedding"] = pa.FixedSizeListArray.from_arrays(flat, embeddings.shape[1])
-    temporary = path.with_name(path.name + ".tmp")
-    pq.write_table(pa.table(columns).replace_schema_metadata(dict(metadata)), temporary)
-    os.replace(temporary, path)
+    side = encoder.image_size
+    return embed_all(index, {"encoder": encoder}, image_rows, resize=encoder.resize, crop=side, device=device, **how)[
+        "encoder"
+    ]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -184,6 +133,102 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: Sequence[str] | None) -> None:
+    options = _options(arguments)
+    _check(options.out, options.batch_size, options.part)
+    with joined() as ranks:
+        device = rank_device(options.device)
+        encoder = load_encoder(options.run, pooling=options.pooling)
+        index = open_index(options.data, cache_config(options))
+        rows = index.images_of(product_rows(index, choose_split(index, options.split)))
+        about = _about(encoder, index, options.split)
+        request = about | {"batch_size": str(options.batch_size), "device": device.type}
+        size = -(-options.part // options.batch_size) * options.batch_size  # a batch never spans two parts
+        folder = options.out.with_name(options.out.name + ".parts")
+        parts = Parts(folder, request, photographs=len(rows), size=size, width=encoder.embed_dim)
+        missing, started = _share(parts, ranks), time.perf_counter()
+        mine = np.array_split(np.array(missing, dtype=np.int64), ranks.count)[ranks.rank].tolist()
+        _embed_parts(parts, mine, index, encoder, rows, options.batch_size, device, ranks.rank == 0)
+        ranks.wait_for_all()
+        if ranks.rank > 0:
+            return
+        seconds = time.perf_counter() - started
+        chunks = (parts.read(part) for part in range(parts.count))
+        metadata = {"run": str(options.run)} | about
+        beside = write_embeddings(options.out, index, rows, chunks, encoder.embed_dim, metadata)
+        parts.remove()
+    new = sum(parts.rows(part).stop - parts.rows(part).start for part in missing)
+    of = f" of {len(rows)}" if new < len(rows) else ""
+    speed = f"{seconds:.1f} s, {new / seconds:,.0f} photographs/s" + (
+        f", {ranks.count} ranks" if ranks.count > 1 else ""
+    )
+    print(f"{new}{of} photographs, {encoder.embed_dim} values each, pooling {encoder.pooling} ({speed})")
+    print(f"photographs: {options.out}\nproducts:    {beside}")
+
+
+def _share(parts: Parts, ranks: Joined) -> list[int]:
+    """The parts still to be made, the same list on every rank; rank 0 says what it found."""
+    missing: list[int] = []
+    if ranks.rank == 0:
+        found = parts.open()
+        missing = parts.missing()
+        if found:
+            print(found)
+    missing = ranks.told_by_first(missing)
+    parts.check()
+    return missing
+
+
+def _embed_parts(
+    parts: Parts,
+    mine: Sequence[int],
+    index: CatalogueIndex,
+    encoder: Encoder,
+    rows: np.ndarray,
+    batch_size: int,
+    device: torch.device,
+    shown: bool,
+) -> None:
+    """Make these parts, each written when it is whole; ``shown``: with a progress line."""
+    wanted = np.concatenate([rows[parts.rows(part)] for part in mine]) if mine else rows[:0]
+    encoder.to(device).eval()
+    batches = embedding_batches(
+        index,
+        {"encoder": encoder},
+        wanted,
+        resize=encoder.resize,
+        crop=encoder.image_size,
+        batch_size=batch_size,
+        device=device,
+        threads=cores_of_rank(),
+    )
+    with progress_bar(disable=not shown) as progress:
+        line = progress.add_task("embedding", total=len(wanted))
+        for part in mine:
+            rows_of_part, held = parts.rows(part), 0
+            vectors = np.empty((rows_of_part.stop - rows_of_part.start, encoder.embed_dim), dtype=np.float32)
+            while held < len(vectors):
+                [batch] = next(batches).values()
+                vectors[held : held + len(batch)] = batch
+                held += len(batch)
+                progress.advance(line, len(batch))
+            parts.write(part, vectors)
+
+
+def _about(encoder: Encoder, index: CatalogueIndex, split: str) -> dict[str, str]:
+    """What the embeddings are of; it stands in the files' schema."""
+    return {
+        "step": str(encoder.about.get("step", "")),
+        "weights": encoder.fingerprint(),
+        "trained_on": str(encoder.about.get("dataset", "")),
+        "dataset": index.fingerprint,
+        "split": split,
+        "pooling": encoder.pooling,
+        "resize": str(encoder.resize),
+        "image_size": str(encoder.image_size),
+    }
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         allow_abbrev=False, prog="skill-embed", description="Write embeddings of a data set as Parquet."
     )
@@ -191,47 +236,24 @@ def _run(arguments: Sequence[str] | None) -> None:
     parser.add_argument("--data", required=True, metavar="DIR", help="folder of shards, or s3:// or gs:// address")
     parser.add_argument("--out", required=True, type=Path, metavar="FILE.parquet")
     parser.add_argument("--split", default="all", help=", ".join(SPLITS) + " (default: all)")
+    parser.add_argument("--pooling", default="class", help=", ".join(POOLINGS) + " (default: class)")
     parser.add_argument("--batch-size", type=int, default=BATCH_SIZE)
-    parser.add_argument("--device", help="cpu, cuda or cuda:N (default: the GPU where there is one)")
+    part_help = f"photographs between two savings; the same command goes on behind them (default: {PART})"
+    parser.add_argument("--part", type=int, default=PART, metavar="N", help=part_help)
+    parser.add_argument("--device", help="cpu, cuda or cuda:N (default: the GPU where there is one, each rank its own)")
+    parser.add_argument("--local_rank", "--local-rank", help=argparse.SUPPRESS)  # from DeepSpeed's launcher
     add_cache_options(parser)
-    options = parser.parse_args(arguments)
-    _check(options.out, options.batch_size)
-    encoder, index = load_encoder(options.run), open_index(options.data, cache_config(options))
-    rows = index.images_of(product_rows(index, choose_split(index, options.split)))
-    started = time.perf_counter()
-    with progress_bar() as progress:
-        task = progress.add_task("embedding", total=len(rows))
-        vectors = embed(
-            index,
-            encoder,
-            rows,
-            batch_size=options.batch_size,
-            device=choose_device(options.device),
-            done=lambda photographs: progress.advance(task, photographs),
-        )
-    seconds = time.perf_counter() - started
-    about = {
-        "run": str(options.run),
-        "step": str(encoder.about.get("step", "")),
-        "trained_on": str(encoder.about.get("dataset", "")),
-        "dataset": index.fingerprint,
-        "split": options.split,
-        "resize": str(encoder.resize),
-        "image_size": str(encoder.image_size),
-    }
-    beside = write_embeddings(options.out, index, rows, vectors, about)
-    speed = f"{seconds:.1f} s, {len(rows) / seconds:,.0f} photographs/s"
-    print(f"{len(rows)} photographs, {vectors.shape[1]} values each ({speed})")
-    print(f"photographs: {options.out}\nproducts:    {beside}")
+    return parser.parse_args(arguments)
 
 
-def _check(out: Path, batch_size: int) -> None:
+def _check(out: Path, batch_size: int, part: int) -> None:
     if out.suffix != ".parquet":
         raise BadUsage(f"--out {out}", allowed="a file name that ends in .parquet", change="--out FILE.parquet")
     if not out.parent.is_dir():
         raise BadUsage(f"the folder '{out.parent}' does not exist", change=f"mkdir -p {out.parent}")
-    if batch_size < 1:
-        raise BadUsage(f"--batch-size {batch_size}", allowed="1 or more", change="--batch-size")
+    for option, value in (("--batch-size", batch_size), ("--part", part)):
+        if value < 1:
+            raise BadUsage(f"{option} {value}", allowed="1 or more", change=option)
 
 
 if __name__ == "__main__":

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from skill_fast.evaluate.bootstrap import mean_of
 from skill_fast.evaluate.color import ColorFloor, color_entropy, usable_design_labels, why_no_color_entropy
 from skill_fast.evaluate.color_names import BASIC_NAMES, catalogue_color
-from skill_fast.evaluate.embed import product_means
 from skill_fast.evaluate.knn import knn_scores, why_not_scorable
+from skill_fast.evaluate.orientation import TurnedSample, orientation_scores, why_no_orientation
 from skill_fast.evaluate.probe import probe_scores, probe_split
-from skill_fast.evaluate.products import ProductSet, group_codes
+from skill_fast.evaluate.products import ProductSet, group_codes, product_means
 from skill_fast.evaluate.retrieval import RetrievalScore, same_design_other_color, same_product
 from skill_fast.evaluate.variants import blocks, variant_scores
 
@@ -29,6 +30,8 @@ class Vectors:
     products: np.ndarray
     notes: dict[str, str] = field(default_factory=dict)
     """Filled by the evaluators: score -> what was approximated, and the recall that it was measured at."""
+    turned: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """Turn -> [sample, D], where orientation is scored."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,13 @@ def color_values(products: ProductSet, vectors: Vectors, labels: ColorLabels, fl
     vectors.notes.update((f"color/{part}", how) for part, how in result.how.items())
 
 
+def orientation_values(sample: TurnedSample, vectors: Vectors) -> Iterator[Value]:
+    """Similarity of turned and mirrored photographs to upright ones, with intervals over products, beside controls."""
+    for name, per_product in orientation_scores(sample, vectors.images, vectors.turned):
+        yield f"orientation/{name}", mean_of(per_product)
+    yield "orientation/products", len(sample.first)
+
+
 def why_absent(products: ProductSet, labels: ColorLabels) -> dict[str, str]:
     """What can not be scored on this data, whatever the embedding: attribute or task -> reason."""
     reasons = {
@@ -113,6 +123,7 @@ def why_absent(products: ProductSet, labels: ColorLabels) -> dict[str, str]:
     reasons |= {f"probe/{name}": why_not_scorable(values, test, train) for name, values in products.attributes.items()}
     reasons["color"] = why_no_color_entropy(labels.names, labels.design)
     reasons["variants"] = why_no_variants(products)
+    reasons["orientation"] = why_no_orientation(products)
     return {name: why for name, why in reasons.items() if why}
 
 

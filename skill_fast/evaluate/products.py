@@ -8,6 +8,7 @@ import numpy as np
 
 from skill_fast.data.index import CatalogueIndex
 from skill_fast.errors import BadUsage
+from skill_fast.evaluate.similarity import unit_rows
 
 SPLITS = ("all", "train", "test")
 CORE_ATTRIBUTES = {"type": "product_type", "color": "color", "pattern": "pattern"}
@@ -63,21 +64,27 @@ def product_rows(index: CatalogueIndex, split: str) -> np.ndarray:
     return index.select(None if split == "all" else split)
 
 
-def select_products(index: CatalogueIndex, split: str | None = None) -> ProductSet:
+def select_products(index: CatalogueIndex, split: str | None = None, at_most: int | None = None) -> ProductSet:
     """Choose queries and bank.
 
     The test split is asked and the train split votes where the data set has both and "test" is evaluated; otherwise
-    every product of the split is asked and all the others vote (leave-one-out).
+    every product of the split is asked and all the others vote (leave-one-out). ``at_most``: of either split as many
+    products at most, drawn by whole variant groups with a fixed seed.
     """
     split = choose_split(index, split)
     asked = product_rows(index, split)
     held_out = split == "test" and "train" in index.column("split")
     voters = product_rows(index, "train") if held_out else asked
+    protocol = "queries: test, bank: train" if held_out else f"leave one out of {split}"
+    if at_most is not None and at_most < max(len(asked), len(voters)):
+        asked = _some_groups(index, asked, at_most)
+        voters = _some_groups(index, voters, at_most) if held_out else asked
+        protocol += f", at most {at_most} drawn"
     rows = np.concatenate([asked, voters]) if held_out else asked
     queries = np.arange(len(asked))
     return ProductSet(
         split=split,
-        protocol="queries: test, bank: train" if held_out else f"leave one out of {split}",
+        protocol=protocol,
         rows=rows,
         images=index.images_of(rows),
         product_of_image=np.repeat(np.arange(len(rows)), index.images_per_product[rows]),
@@ -86,6 +93,26 @@ def select_products(index: CatalogueIndex, split: str | None = None) -> ProductS
         attributes=_attributes(index, rows),
         groups=index.column("variant_group")[rows],
     )
+
+
+def _some_groups(index: CatalogueIndex, rows: np.ndarray, at_most: int) -> np.ndarray:
+    """Rows of variant groups drawn until the next one would be too many; at least one group. Ascending."""
+    codes = group_codes(index.column("variant_group")[rows])
+    names, group, sizes = np.unique(codes, return_inverse=True, return_counts=True)
+    order = np.random.default_rng(0).permutation(len(names))
+    kept = order[: max(1, int(np.searchsorted(np.cumsum(sizes[order]), at_most, side="right")))]
+    return rows[np.isin(group, kept)]
+
+
+def product_means(embeddings: np.ndarray, product_of_image: np.ndarray) -> np.ndarray:
+    """A product's embedding: the L2-normalised mean of its photographs', in ascending order of ``product_of_image``.
+
+    embeddings [images, D] float32, product_of_image [images] int -> [products, D] float32. (METHOD: evaluation.)
+    """
+    products, place = np.unique(product_of_image, return_inverse=True)
+    sums = np.zeros((len(products), embeddings.shape[1]), dtype=np.float64)
+    np.add.at(sums, place, embeddings)
+    return unit_rows(sums / np.bincount(place)[:, None])
 
 
 def group_codes(names: np.ndarray) -> np.ndarray:

@@ -52,6 +52,16 @@ def variant_columns(result: Mapping[str, Any]) -> Iterator[Column]:
             yield name.removeprefix("variants/").replace("_", "\n"), _cell(name)
 
 
+def orientation_columns(result: Mapping[str, Any]) -> Iterator[Column]:
+    """Mean cosine of each turn to the upright photograph, then the two controls, then how often it is found again."""
+    first: Mapping[str, float] = next(iter(result["rows"].values()), {})
+    for ending, word in (("/similarity", "cos"), ("/recall@1", "R@1")):
+        for name in first:
+            if name.startswith("orientation/") and name.endswith(ending):
+                turn = name.removeprefix("orientation/").removesuffix(ending)
+                yield turn.replace("_", "\n") + f"\n{word}", _cell(name)
+
+
 def retrieval_columns(result: Mapping[str, Any]) -> Iterator[Column]:
     """Same product recall@1, same design in another colour recall@1 and @5."""
     first: Mapping[str, float] = next(iter(result["rows"].values()), {})
@@ -104,9 +114,12 @@ def print_table(result: Mapping[str, Any], console: Console | None = None) -> No
         _print_rows(console, "Probes on frozen embeddings", probes, result["rows"])
     if variants := list(variant_columns(result)):
         _print_rows(console, "Groups of colour variants", variants, result["rows"])
+    if turns := list(orientation_columns(result)):
+        _print_rows(console, "Turned and mirrored photographs", turns, result["rows"])
     if others:
         _print_rows(console, "Retrieval and colour", others, color_rows(result))
-    notes = [f"split {result['split']}: {result['products']} products, {result['photographs']} photographs"]
+    counts = f"{result['products']} products, {result['photographs']} photographs"
+    notes = [f"split {result['split']}: {counts}, pooling {result.get('pooling', 'class')}"]
     if any("entropy" in heading for heading, _ in others):
         notes.append(
             "Colour entropy in nats: higher is more colour-agnostic, and worth what the purity beside it says."

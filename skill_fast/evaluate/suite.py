@@ -29,7 +29,7 @@ from skill_fast.evaluate.bootstrap import Estimate
 from skill_fast.evaluate.color import color_floor
 from skill_fast.evaluate.color_names import basic_color_shares
 from skill_fast.evaluate.compare import main_compare
-from skill_fast.evaluate.embed import BATCH_SIZE, Embedder, choose_device, embed_all, product_means, progress_bar
+from skill_fast.evaluate.embed import BATCH_SIZE, Embedder, choose_device, embed_all
 from skill_fast.evaluate.evaluators import (
     ColorLabels,
     Value,
@@ -38,18 +38,24 @@ from skill_fast.evaluate.evaluators import (
     color_labels,
     color_values,
     knn_values,
+    orientation_values,
     probe_values,
     retrieval_values,
     variant_values,
     why_absent,
 )
 from skill_fast.evaluate.knn import NEIGHBORS, TEMPERATURE
-from skill_fast.evaluate.products import SPLITS, ProductSet, select_products
+from skill_fast.evaluate.orientation import TurnedSample, embed_turned
+from skill_fast.evaluate.products import SPLITS, ProductSet, product_means, select_products
+from skill_fast.evaluate.progress import progress_bar
 from skill_fast.evaluate.scoreboard import print_table
 from skill_fast.evaluate.tables import main_tables
 from skill_fast.models.encoder import Encoder, load_encoder
+from skill_fast.models.pooling import POOLINGS
 
-TASKS = ("knn", "probe", "color", "variants", "retrieval")
+TASKS = ("knn", "probe", "color", "variants", "retrieval", "orientation")
+DEFAULT_TASKS = ("knn", "probe", "color", "variants", "retrieval")
+"""Without ``orientation``, which embeds a sample four more times."""
 QUICK_TASKS = ("knn", "color", "retrieval")
 """What training measures at its end: no probe is trained."""
 DOMINANT = "dominant colour"
@@ -63,9 +69,10 @@ NO_QUERY = {
 def evaluate(
     run_or_encoders: str | os.PathLike[str] | Mapping[str, Encoder],
     data: str | Place | CatalogueIndex,
-    tasks: Sequence[str] = TASKS,
+    tasks: Sequence[str] = DEFAULT_TASKS,
     *,
     split: str | None = None,
+    at_most: int | None = None,
     batch_size: int = BATCH_SIZE,
     device: torch.device | str | None = None,
     threads: int | None = None,
@@ -74,20 +81,27 @@ def evaluate(
     """Score encoders and baselines side by side; the result is plain data, for JSON and ``print_table``.
 
     run_or_encoders: a run folder (its encoder, trained and untrained) or row name -> encoder, all of one crop.
-    ``split`` None: the test split where there is one, else every product. ``done(photographs, total)`` per batch.
+    ``split`` None: the test split where there is one, else every product; ``at_most`` products of it, and of those that
+    vote. ``done(photographs, total)`` per batch.
     Result: ``rows`` (row name -> score name -> value), ``absent`` (score name -> reason), and what was measured how.
     Raises BadUsage for unknown tasks or splits, BadData for runs and data sets that are none.
     """
-    _check_tasks(tasks)
+    check_tasks(tasks)
     encoders = run_or_encoders if isinstance(run_or_encoders, Mapping) else load_rows(run_or_encoders)
     index = data if isinstance(data, CatalogueIndex) else open_index(data)
-    products = select_products(index, split)
+    products = select_products(index, split, at_most)
     device = choose_device(str(device) if device is not None else None)
     started = time.perf_counter()
     found = _embed(index, products, encoders, batch_size, device, threads, done)
+    sample = None
+    if "orientation" in tasks:
+        first = next(iter(encoders.values()))
+        crop = {"resize": first.resize, "crop": first.image_size}
+        how: dict[str, Any] = crop | {"batch_size": batch_size, "device": device, "threads": threads}
+        sample = embed_turned(index, {**encoders, **BASELINES}, products, **how)
     embedded = time.perf_counter()
     labels = color_labels(products, found.pop(DOMINANT, None))
-    scored = _score(products, found, labels, tasks)
+    scored = _score(products, found, labels, tasks, sample)
     first = next(iter(encoders.values()))
     return {
         "format": "skill-evaluation",
@@ -102,6 +116,7 @@ def evaluate(
         "photographs": int(np.isin(products.product_of_image, products.queries).sum()),
         "resize": first.resize,
         "crop": first.image_size,
+        "pooling": first.pooling,
         "knn": {"k": NEIGHBORS, "temperature": TEMPERATURE},
         "color_source": labels.source,
         "tasks": list(tasks),
@@ -120,16 +135,27 @@ def measure(run: Path, index: CatalogueIndex) -> None:
     print_table(result)
 
 
-def load_rows(run: str | os.PathLike[str]) -> dict[str, Encoder]:
+def load_rows(run: str | os.PathLike[str], pooling: str = "class") -> dict[str, Encoder]:
     """A run's encoder as it is and as it was before the first step."""
-    return {"trained": load_encoder(run), "untrained": load_encoder(run, untrained=True)}
+    return {
+        "trained": load_encoder(run, pooling=pooling),
+        "untrained": load_encoder(run, untrained=True, pooling=pooling),
+    }
 
 
-def _check_tasks(tasks: Sequence[str]) -> None:
+def tasks_of(text: str, option: str = "--tasks") -> list[str]:
+    """ "knn,color" -> its tasks; raises BadUsage, naming ``option``, where one is unknown or none is named."""
+    tasks = [task.strip() for task in text.split(",") if task.strip()]
+    check_tasks(tasks, option)
+    return tasks
+
+
+def check_tasks(tasks: Sequence[str], option: str = "--tasks") -> None:
+    """Raise BadUsage, naming ``option``, unless each of them is a task and there is one."""
     unknown = [task for task in tasks if task not in TASKS]
     if unknown or not tasks:
         came = f"task {', '.join(repr(task) for task in unknown)} is not known" if unknown else "no task was named"
-        raise BadUsage(came, allowed=", ".join(TASKS), change="--tasks " + ",".join(TASKS))
+        raise BadUsage(came, allowed=", ".join(TASKS), change=f"{option} {','.join(TASKS)}")
 
 
 def _embed(
@@ -184,9 +210,19 @@ class Scored:
     replicates: dict[str, list[float]]
 
 
-def _score(products: ProductSet, found: Mapping[str, np.ndarray], labels: ColorLabels, tasks: Sequence[str]) -> Scored:
+def _score(
+    products: ProductSet,
+    found: Mapping[str, np.ndarray],
+    labels: ColorLabels,
+    tasks: Sequence[str],
+    sample: TurnedSample | None,
+) -> Scored:
     of_image = products.product_of_image
-    vectors = {name: Vectors(images, product_means(images, of_image)) for name, images in found.items()}
+    turned = sample.vectors if sample else {}
+    vectors = {
+        name: Vectors(images, product_means(images, of_image), turned=turned.get(name, {}))
+        for name, images in found.items()
+    }
     absent = {name: why for name, why in why_absent(products, labels).items() if name.split("/")[0] in tasks}
     evaluators: dict[str, Callable[[Vectors], Iterator[Value]]] = {
         "knn": lambda seen: knn_values(products, seen),
@@ -195,6 +231,8 @@ def _score(products: ProductSet, found: Mapping[str, np.ndarray], labels: ColorL
     }
     if "variants" not in absent:
         evaluators["variants"] = lambda seen: variant_values(products, seen)
+    if sample is not None and "orientation" not in absent:
+        evaluators["orientation"] = lambda seen: orientation_values(sample, seen)
     if "color" in tasks and "color" not in absent:
         floor = color_floor(vectors["colour histogram"].products[products.queries], labels.names)
         evaluators["color"] = lambda seen: color_values(products, seen, labels, floor)
@@ -263,9 +301,10 @@ def _run(arguments: Sequence[str] | None) -> None:
     parser.add_argument("run", metavar="RUN", type=Path, help="run folder with model.json and teacher.safetensors")
     help_data = "folder of shards, or s3:// or gs:// address (default: the one the run was trained on)"
     parser.add_argument("--data", metavar="DIR", help=help_data)
-    parser.add_argument("--tasks", default=",".join(TASKS), help="comma-separated (default: %(default)s)")
+    parser.add_argument("--tasks", default=",".join(DEFAULT_TASKS), help="comma-separated: " + ", ".join(TASKS))
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the scores there too")
     parser.add_argument("--split", help=", ".join(SPLITS) + " (default: test where there is one, else all)")
+    parser.add_argument("--pooling", default="class", help=", ".join(POOLINGS) + " (default: class)")
     parser.add_argument("--batch-size", type=int, default=BATCH_SIZE)
     parser.add_argument("--device", help="cpu, cuda or cuda:N (default: the GPU where there is one)")
     add_cache_options(parser)
@@ -274,9 +313,8 @@ def _run(arguments: Sequence[str] | None) -> None:
         raise BadUsage(f"--batch-size {options.batch_size}", allowed="1 or more", change="--batch-size")
     if options.json and not options.json.parent.is_dir():
         raise BadUsage(f"the folder '{options.json.parent}' does not exist", change=f"mkdir -p {options.json.parent}")
-    tasks = [task.strip() for task in options.tasks.split(",") if task.strip()]
-    _check_tasks(tasks)
-    encoders = load_rows(options.run)
+    tasks = tasks_of(options.tasks)
+    encoders = load_rows(options.run, options.pooling)
     index = open_index(options.data or recorded_data(options.run), cache_config(options))
     with progress_bar() as progress:
         line = progress.add_task("embedding", total=None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -10,13 +10,30 @@ from torch import Tensor, nn
 
 from skill_fast.data.evaluation import EvaluationLoader
 from skill_fast.data.index import CatalogueIndex
-from skill_fast.evaluate.embed import product_means
 from skill_fast.evaluate.knn import knn_score, why_not_scorable
-from skill_fast.evaluate.products import choose_split, group_codes
+from skill_fast.evaluate.products import choose_split, group_codes, product_means
 from skill_fast.evaluate.retrieval import same_product
 from skill_fast.telemetry.collapse import rank_me, unit_std
 
 BATCH_SIZE = 64
+
+
+class WatchEvery:
+    """A look of the training loop: figures of ``backbone`` at the first logged step of every ``every`` steps."""
+
+    def __init__(
+        self, held_out: HeldOutWatch, backbone: nn.Module, dtype: torch.dtype, *, every: int, log_every: int
+    ) -> None:
+        self._held_out, self._backbone, self._dtype = held_out, backbone, dtype
+        self._every, self._log_every = every, log_every
+
+    def __call__(self, step: int) -> Mapping[str, float]:
+        if step % self._every >= self._log_every:
+            return {}
+        return self._held_out.figures(self._backbone, self._dtype)
+
+    def close(self) -> None:
+        """Nothing is held open."""
 
 
 class HeldOutWatch:

@@ -6,6 +6,7 @@ Needs neither DeepSpeed nor DALI: this is what a user of the embeddings imports.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -19,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from skill_fast.errors import BadData
+from skill_fast.models.pooling import pooling_of
 from skill_fast.models.vit import BackboneConfig, build_backbone
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -27,27 +29,36 @@ MAX_JSON_BYTES = 1 << 20
 
 
 class Encoder(nn.Module):
-    """Images to design embeddings: normalise, backbone, class token.
+    """Images to design embeddings: normalise, backbone, and ``pooling`` of its tokens (class, last4, patch_mean).
 
     (B, 3, H, W) float in [0, 1] -> (B, embed_dim) float32. ``image_size`` is the side the backbone was trained at,
     ``resize`` the shorter side before the centre crop, both in pixels; ``about`` is the content of model.json.
+    Raises BadUsage for a pooling that is unknown or that the backbone does not have.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, backbone: nn.Module, about: Mapping[str, Any]) -> None:
+    def __init__(self, backbone: nn.Module, about: Mapping[str, Any], pooling: str = "class") -> None:
         super().__init__()
-        self.backbone = backbone
+        self.backbone, self.pooling = backbone, pooling
+        self._pool, self.embed_dim = pooling_of(pooling, backbone)
         self.about = dict(about)
         self.image_size: int = about["image_size"]
         self.resize: int = about["resize"]
-        self.embed_dim: int = about["embed_dim"]
         self.register_buffer("mean", torch.tensor(about["mean"]).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(about["std"]).view(3, 1, 1), persistent=False)
 
     def forward(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch embed_dim"]:
-        return self.backbone((images - self.mean) / self.std)
+        return self._pool(self.backbone, (images - self.mean) / self.std)
+
+    def fingerprint(self) -> str:
+        """sha256 of the backbone's weights by name, hexadecimal: runs of one step and other weights differ."""
+        digest = hashlib.sha256()
+        for name, weight in sorted(self.backbone.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(weight.detach().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
 
 
 def describe(
@@ -108,11 +119,13 @@ def _umask() -> int:
     return mask
 
 
-def load_encoder(run: str | os.PathLike[str], untrained: bool = False) -> Encoder:
+def load_encoder(run: str | os.PathLike[str], untrained: bool = False, pooling: str = "class") -> Encoder:
     """Load the teacher of a run as a module in eval mode, on the CPU, in fp32.
 
+    pooling: class, last4 (the last four blocks' class tokens side by side) or patch_mean.
     untrained: the same encoder as it was before the first step, drawn again from the run's seed; a control.
-    Raises BadData when the folder, model.json or the weights are missing or do not fit each other.
+    Raises BadData when the folder, model.json or the weights are missing or do not fit each other, BadUsage for a
+    pooling that is unknown or that the backbone does not have.
     """
     folder = Path(run)
     about = _read_about(folder)
@@ -130,7 +143,7 @@ def load_encoder(run: str | os.PathLike[str], untrained: bool = False) -> Encode
             ) from None
         except (SafetensorError, RuntimeError) as error:
             raise BadData(f"'{path}' does not hold the weights that model.json describes: {error}") from error
-    return Encoder(backbone, about).eval().requires_grad_(False)
+    return Encoder(backbone, about, pooling).eval().requires_grad_(False)
 
 
 def _read_about(folder: Path) -> dict[str, Any]:

@@ -136,6 +136,11 @@ def prepare_for(module: nn.Module, device: torch.device) -> nn.Module:
     return module
 
 
+def is_vision_transformer(backbone: nn.Module) -> bool:
+    """Whether it is timm's plain vision transformer, with tokens to choose from."""
+    return isinstance(backbone, VisionTransformer)
+
+
 def patch_size_of(backbone: nn.Module) -> int:
     """Side in pixels of the backbone's patches; 1 for a CNN, which takes every size."""
     patches = getattr(backbone, "patch_embed", None)

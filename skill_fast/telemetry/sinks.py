@@ -71,7 +71,10 @@ def truncate_after(path: Path, step: int) -> None:
 
 
 class TensorBoard:
-    """Event files in a folder; after a resume, steps beyond it are purged by TensorBoard itself."""
+    """Event files in a folder; after a resume, steps beyond it are purged by TensorBoard itself.
+
+    "evaluation/..." stands at the step whose teacher was evaluated ("evaluation/step"), not at the one that logs it.
+    """
 
     def __init__(self, folder: str | Path, resumed_step: int = 0) -> None:
         with warnings.catch_warnings():
@@ -81,8 +84,9 @@ class TensorBoard:
 
     def write(self, row: Mapping[str, Any]) -> None:
         for name, value in row.items():
-            if isinstance(value, int | float) and name not in ("step", "epoch"):
-                self._writer.add_scalar(name, value, row["step"])
+            if isinstance(value, int | float) and name not in ("step", "epoch", "evaluation/step"):
+                at = row["evaluation/step"] if name.startswith("evaluation/") else row["step"]
+                self._writer.add_scalar(name, value, int(at))
 
     def close(self) -> None:
         self._writer.close()

@@ -96,3 +96,15 @@ def test_photographs_are_broken_as_announced(drawn, tmp_path):
     assert refused == {image for image, way in broken.items() if way != "fractional_sampling"}
     assert set(reader.bad.values()) == {"undecodable"}
     assert json.loads((copy / "dataset.json").read_text())["counts"] is not None
+
+
+def test_the_cost_of_faults_is_told_by_the_clock_and_by_cpu_time(drawn, tmp_path):
+    out = tmp_path / "out.jsonl"
+    few = ["--batch", "4", "--steps", "12", "--block", "6", "--ways", "emptied"]
+    assert faults.main(["--data", str(drawn), "--out", str(out), *few]) == 0
+    clean, broken, last = (json.loads(line) for line in out.read_text().splitlines())
+    one_percent = round(0.01 * clean["shapes"]["photographs"])
+    assert (last["broken"], last["found_wrongly"], last["ways"]) == (one_percent, 0, ["emptied"])
+    assert last["found"] <= last["broken"] and last["value"] == pytest.approx(broken["value"] / clean["value"])
+    cpu_ms = last["cpu_ms_a_product"]
+    assert last["ratio_of_cpu_time"] == pytest.approx(cpu_ms["clean"] / cpu_ms["broken"]) and min(cpu_ms.values()) > 0

@@ -10,7 +10,10 @@ import json
 import os
 import random
 import shutil
+import subprocess
+import sys
 import tarfile
+import textwrap
 import threading
 import time
 from dataclasses import replace
@@ -254,6 +257,34 @@ def test_b7_a_read_that_never_returns(index, monkeypatch, capfd):
         hangs.set()
     stacks = capfd.readouterr().err
     assert "in stuck" in stacks and "Current thread" in stacks and stacks.count("Thread 0x") >= 1
+
+
+@pytest.mark.parametrize(
+    ("leaves_by", "code"), [("loader.close()", 0), ("sys.exit(3)", 3), ("os.kill(os.getpid(), signal.SIGINT)", -2)]
+)
+def test_b7_a_read_that_hangs_while_nobody_waits_for_a_batch_does_not_keep_the_process(catalogue, leaves_by, code):
+    """A hang during a save or an evaluation: closing, exiting and Ctrl-C leave the thread within the set time."""
+    script = f"""
+        import os, signal, sys, time, threading
+        from skill_fast.data.index import open_index
+        from skill_fast.data.loader import Loader, LoaderConfig
+        from skill_fast.data.views import ViewGroup
+        loader = Loader(open_index({str(catalogue(some_products(12), 2))!r}), [ViewGroup("g", (0,), 16, (0.4, 1.0))],
+                        global_batch=8, config=LoaderConfig(threads=1, stuck_after_s=1.5))
+        next(loader)
+        hangs, pread = threading.Event(), os.pread
+        os.pread = lambda *a: (hangs.set(), time.sleep(600), pread(*a))[-1]
+        while not hangs.wait(0.01) and next(loader): pass
+        {leaves_by}
+        print("left")
+    """
+    start = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert time.monotonic() - start < 45, "not the 600 s that the read takes"
+    assert done.returncode == code, done.stderr
+    assert "did not end within 1.5 s" in done.stderr and "in <lambda>" in done.stderr
 
 
 def hostile_tar(path: Path, rng: random.Random, outside: Path) -> None:

@@ -288,6 +288,23 @@ def test_undecodable_photographs_are_replaced_like_damaged_ones(catalogue, tmp_p
             assert torch.equal(mine.crops["local"], whole.crops["local"][:, rows])
 
 
+def test_the_loader_s_own_limit_of_bad_ones_in_a_row_stops_it(catalogue):
+    """Three products in a row have no usable photograph: two are allowed at first, then 100."""
+    index = open_index(catalogue(some_products(20), 4))
+    first = Sampler(index, index.select("train"), 16, 0, window_shards=CONFIG.window_shards).images_at(0, np.arange(3))
+    for product in index.product[first]:
+        for image in np.flatnonzero(index.product == product):
+            flip_a_byte(index, int(image))
+    strict = replace(GENEROUS, max_skipped_in_a_row=2)
+    with (
+        pytest.raises(TooMuchSkipped, match="in a row"),
+        Loader(index, VIEWS, global_batch=16, config=strict) as loader,
+    ):
+        next(loader)
+    with Loader(index, VIEWS, global_batch=16, config=GENEROUS) as loader:
+        next(loader)
+
+
 def test_too_much_damage_stops_the_run_from_next(catalogue):
     index = open_index(catalogue(some_products(20), 4))
     for image in range(10):

@@ -58,6 +58,19 @@ def test_a_weight_of_one_is_no_weight(index):
     assert np.array_equal(order, weighted) and plain.steps_per_epoch == same.steps_per_epoch
 
 
+def test_the_order_of_the_names_and_other_weights_change_nothing(index):
+    """{dress: .5, shoes: 1.5} is {shoes: 1.5, dress: .5}; and which dresses are drawn is the dress's weight's alone."""
+
+    def dresses(weights):
+        return Counter(i for i in shown(index, weights)[1].tolist() if type_of(index, i) == "dress")
+
+    one, other = {"dress": 0.5, "shirt": 1.5}, {"shirt": 1.5, "dress": 0.5}
+    assert np.array_equal(shown(index, one)[1], shown(index, other)[1])
+    alone = dresses({"dress": 0.5})
+    assert alone and alone == dresses(one) == dresses({"gadget": 1.0, "dress": 0.5}) == dresses({"gadget": 0.3, **one})
+    assert dresses({"dress": 1.5}) != dresses({"dress": 0.5})
+
+
 def test_epochs_draw_other_photographs_to_repeat(index):
     picked = [frozenset(i for i in shown(index, {"dress": 0.5}, e)[1] if type_of(index, i) == "dress") for e in (0, 1)]
     again = frozenset(i for i in shown(index, {"dress": 0.5})[1] if type_of(index, i) == "dress")
@@ -81,7 +94,13 @@ def test_the_loader_takes_weights_and_mixes_types_in_a_batch(index):
     assert Counter(types)["dress"] > 2 * Counter(types)["shirt"]
 
 
-@pytest.mark.parametrize(("weights", "said"), [({"gown": 1.0}, "dress"), ({"dress": -1.0}, "0 \\(left out\\)")])
+@pytest.mark.parametrize(
+    ("weights", "said"),
+    [
+        ({"gown": 1.0}, "dress"),
+        *(({"dress": wrong}, r"0 \(left out\) to 1000") for wrong in (-1.0, 1e17, math.inf, math.nan)),
+    ],
+)
 def test_wrong_weights_are_refused(index, weights, said):
     with pytest.raises(BadUsage, match=said):
         shown(index, weights)

@@ -12,7 +12,8 @@ from skill_fast.evaluate.color_names import (
     foreground,
     lab_from_srgb,
 )
-from skill_fast.evaluate.embed import embed_all, product_means
+from skill_fast.evaluate.embed import embed_all
+from skill_fast.evaluate.products import product_means
 
 
 @pytest.mark.parametrize(

@@ -137,3 +137,16 @@ def test_tensorboard_events_can_be_read_back(tmp_path: Path) -> None:
     events.Reload()
     assert events.Tags()["scalars"] == ["loss"]
     assert [(e.step, e.value) for e in events.Scalars("loss")] == [(1, 10.0), (2, 5.0)]
+
+
+def test_tensorboard_has_an_evaluation_at_the_step_it_is_of(tmp_path: Path) -> None:
+    board = TensorBoard(tmp_path)
+    board.write({"step": 130, "loss": 1.0, "evaluation/step": 100.0, "evaluation/knn/type/accuracy": 0.5})
+    board.close()
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(tmp_path))
+    events.Reload()
+    assert sorted(events.Tags()["scalars"]) == ["evaluation/knn/type/accuracy", "loss"]
+    assert [(event.step, event.value) for event in events.Scalars("evaluation/knn/type/accuracy")] == [(100, 0.5)]
+    assert [event.step for event in events.Scalars("loss")] == [130]
