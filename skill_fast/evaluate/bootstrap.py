@@ -103,10 +103,10 @@ def ratio_of(above: np.ndarray, below: np.ndarray) -> Estimate:
 
 
 def centred(value: float, replicates: np.ndarray) -> Estimate:
-    """An estimate whose replicates are moved so that their mean is the value.
+    """An estimate whose replicates are moved so that their median is the value.
 
     For scores that are no means (entropies, pair counts): a draw holds copies and so fewer different units, which moves
     all replicates to one side.
     """
     replicates = np.asarray(replicates, dtype=np.float64)
-    return Estimate(value, replicates + (value - replicates.mean()))
+    return Estimate(value, replicates + (value - np.median(replicates)))
