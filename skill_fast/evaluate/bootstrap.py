@@ -22,10 +22,7 @@ LEVEL = 0.95
 
 
 class Estimate(float):
-    """A score that knows its bootstrap replicates; in every other respect a float.
-
-    Its interval always holds the score: R@P, the best of many cuts, comes out higher on draws, which hold copies.
-    """
+    """A score that knows its bootstrap replicates; in every other respect a float."""
 
     replicates: np.ndarray
     """[resamples] float64."""
@@ -37,11 +34,11 @@ class Estimate(float):
 
     @property
     def low(self) -> float:
-        return min(float(self), percentile_interval(self.replicates)[0])
+        return percentile_interval(self.replicates)[0]
 
     @property
     def high(self) -> float:
-        return max(float(self), percentile_interval(self.replicates)[1])
+        return percentile_interval(self.replicates)[1]
 
 
 def percentile_interval(replicates: np.ndarray) -> tuple[float, float]:
@@ -106,10 +103,10 @@ def ratio_of(above: np.ndarray, below: np.ndarray) -> Estimate:
 
 
 def centred(value: float, replicates: np.ndarray) -> Estimate:
-    """An estimate whose replicates are moved so that their mean is the value.
+    """An estimate whose replicates are moved so that their median is the value.
 
     For scores that are no means (entropies, pair counts): a draw holds copies and so fewer different units, which moves
     all replicates to one side.
     """
     replicates = np.asarray(replicates, dtype=np.float64)
-    return Estimate(value, replicates + (value - replicates.mean()))
+    return Estimate(value, replicates + (value - np.median(replicates)))

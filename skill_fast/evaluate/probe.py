@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from skill_fast.evaluate.bootstrap import Estimate, mean_of
+from skill_fast.evaluate.bootstrap import centred, mean_of
 from skill_fast.evaluate.products import group_codes
 from skill_fast.evaluate.recall_at_precision import recall_at_precision, resampled_recall_at_precision
 
@@ -216,6 +216,6 @@ def probe_scores(
             parts = [recall_at_precision(each, truth, precision) for each in found]
             for average, (ending, name) in enumerate((("", "weighted"), ("/macro", "macro"), ("/global", "pooled"))):
                 value = float(np.mean([getattr(part, name) for part in parts]))
-                yield f"{kind}/recall@{precision * 100:.0f}{ending}", Estimate(value, drawn[:, place, average])
+                yield f"{kind}/recall@{precision * 100:.0f}{ending}", centred(value, drawn[:, place, average])
     yield "majority", float(np.bincount(truth, minlength=split.classes).max() / len(truth))
     yield from (("classes", split.classes), ("train", len(split.fit[1])), ("test", len(truth)))

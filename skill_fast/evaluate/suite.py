@@ -54,7 +54,7 @@ from skill_fast.models.encoder import Encoder, load_encoder
 from skill_fast.models.pooling import POOLINGS
 
 TASKS = ("knn", "probe", "color", "variants", "retrieval", "orientation")
-DEFAULT_TASKS = TASKS[:-1]
+DEFAULT_TASKS = ("knn", "probe", "color", "variants", "retrieval")
 """Without ``orientation``, which embeds a sample four more times."""
 QUICK_TASKS = ("knn", "color", "retrieval")
 """What training measures at its end: no probe is trained."""
@@ -220,7 +220,8 @@ def _score(
     of_image = products.product_of_image
     turned = sample.vectors if sample else {}
     vectors = {
-        name: Vectors(images, product_means(images, of_image), turned.get(name, {})) for name, images in found.items()
+        name: Vectors(images, product_means(images, of_image), turned=turned.get(name, {}))
+        for name, images in found.items()
     }
     absent = {name: why for name, why in why_absent(products, labels).items() if name.split("/")[0] in tasks}
     evaluators: dict[str, Callable[[Vectors], Iterator[Value]]] = {

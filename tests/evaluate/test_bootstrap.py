@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skill_fast.evaluate import bootstrap
-from skill_fast.evaluate.bootstrap import Estimate, draws, mean_of, ratio_of
+from skill_fast.evaluate.bootstrap import Estimate, centred, draws, mean_of, ratio_of
 
 
 def all_draws(units):
@@ -60,3 +60,11 @@ def test_a_mean_of_nothing_is_refused_and_an_estimate_is_a_number_in_json():
     with pytest.raises(ValueError, match="no units"):
         mean_of(np.array([]))
     assert json.dumps({"x": Estimate(0.25, np.zeros(3))}) == '{"x": 0.25}'
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.floats(-1, 1), st.lists(st.floats(0, 1), min_size=1, max_size=20))
+def test_centred_replicates_keep_their_spread_and_stand_around_the_value(value, drawn):
+    score, moved = centred(value, np.array(drawn)), np.sort(np.array(drawn))
+    assert score.low - 1e-9 <= value <= score.high + 1e-9
+    np.testing.assert_allclose(np.diff(np.sort(score.replicates)), np.diff(moved), atol=1e-9)
