@@ -145,7 +145,7 @@ def build(config: Config, ds_config: dict[str, Any], index: CatalogueIndex, fold
     def ids_of(products: np.ndarray) -> list[str]:
         return index.column("product_id")[products].tolist()
 
-    not_finite = NotFiniteSteps(folder.not_finite_path, ids_of, judged=engine.precision != "fp16")
+    not_finite = NotFiniteSteps(folder.not_finite_path, ids_of, judged=not engine.searches_for_a_loss_scale)
     looks = _looks(config, index, teacher, folder, about)
     return Run(engine, teacher, method, loader, course, checkpointer, export, not_finite, looks)
 

@@ -38,10 +38,17 @@ class ObjectStorage:
     def stuck(self) -> Iterator[None]:
         """Connections are taken, and nothing is answered."""
         os.kill(self.process.pid, signal.SIGSTOP)
+        while not self._is_stopped():  # on a busy machine a thread may go on for a while, and answer
+            time.sleep(0.001)
         try:
             yield
         finally:
             os.kill(self.process.pid, signal.SIGCONT)
+
+    def _is_stopped(self) -> bool:
+        """Whether every thread of the server is."""
+        tasks = Path(f"/proc/{self.process.pid}/task").glob("*/stat")
+        return all(task.read_text().rpartition(")")[2].split()[0] in "Tt" for task in tasks)
 
     def environment(self) -> dict[str, str]:
         """What clients need; checksums only when required, since rclone's server does not know the newer ones."""

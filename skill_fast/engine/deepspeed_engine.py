@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import math
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -102,7 +103,12 @@ class Engine:
         return self.ds(*inputs, **named)
 
     def backward(self, loss: Tensor) -> None:
-        """Backward of a scalar loss; DeepSpeed divides by the accumulation steps, scales in fp16 and reduces."""
+        """Backward of a scalar loss; DeepSpeed divides by the accumulation steps, scales in fp16 and reduces.
+
+        A loss that is not finite makes every gradient NaN, also where its own gradient would be finite (an infinity
+        that was added): the step is then skipped on all ranks.
+        """
+        loss = loss * torch.where(loss.detach().isfinite(), 1.0, math.nan).to(loss.dtype)
         if self.precision == "fp16" and self.stage == 0:
             # DeepSpeed 0.19.8 divides stage-0 fp16 gradients by the loss scale but never multiplies the loss by it.
             self._scale_to_undo = self.ds.optimizer.loss_scale
@@ -132,6 +138,11 @@ class Engine:
                 allowed="gradients that some loss scale keeps within fp16",
                 change="a lower --optimizer.lr, or bf16; checkpoints already written are kept",
             ) from error
+
+    @property
+    def searches_for_a_loss_scale(self) -> bool:
+        """Whether skipped steps are how fp16 finds its loss scale (0 in the ds_config), and so no fault of a run."""
+        return self.precision == "fp16" and float(self.ds_config["fp16"].get("loss_scale", 0)) == 0
 
     @property
     def finite(self) -> Tensor:
@@ -223,6 +234,8 @@ def _resolved(ds_config: dict[str, Any], world_size: int) -> tuple[dict[str, Any
     resolved["train_batch_size"] = batch
     resolved["train_micro_batch_size_per_gpu"] = micro_batch
     resolved["gradient_accumulation_steps"] = micro_steps
+    # DeepSpeed 0.19.8 times throughput by default, and waits for the device twice a micro-batch to do so.
+    resolved["timers"] = {"throughput": {"enabled": False}, **resolved.get("timers", {})}
     clip = float(resolved.get("gradient_clipping", 0.0))
     if stage_of(ds_config) == 0 and precision_of(ds_config) == "fp32":
         resolved["gradient_clipping"] = 0.0

@@ -28,10 +28,10 @@ class Vectors:
 
     images: np.ndarray
     products: np.ndarray
-    turned: Mapping[str, np.ndarray] = field(default_factory=dict)
-    """Turn -> [sample, D], where orientation is scored."""
     notes: dict[str, str] = field(default_factory=dict)
     """Filled by the evaluators: score -> what was approximated, and the recall that it was measured at."""
+    turned: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """Turn -> [sample, D], where orientation is scored."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def color_values(products: ProductSet, vectors: Vectors, labels: ColorLabels, fl
 
 
 def orientation_values(sample: TurnedSample, vectors: Vectors) -> Iterator[Value]:
-    """Similarity of turned and mirrored photographs to upright ones, beside controls; drawn over products."""
+    """Similarity of turned and mirrored photographs to upright ones, with intervals over products, beside controls."""
     for name, per_product in orientation_scores(sample, vectors.images, vectors.turned):
         yield f"orientation/{name}", mean_of(per_product)
     yield "orientation/products", len(sample.first)

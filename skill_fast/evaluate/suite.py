@@ -54,7 +54,7 @@ from skill_fast.models.encoder import Encoder, load_encoder
 from skill_fast.models.pooling import POOLINGS
 
 TASKS = ("knn", "probe", "color", "variants", "retrieval", "orientation")
-DEFAULT_TASKS = TASKS[:-1]
+DEFAULT_TASKS = ("knn", "probe", "color", "variants", "retrieval")
 """Without ``orientation``, which embeds a sample four more times."""
 QUICK_TASKS = ("knn", "color", "retrieval")
 """What training measures at its end: no probe is trained."""

@@ -110,7 +110,8 @@ class Dino:
         if self._teacher_sum is not None:
             rows = self._rows * (dist.get_world_size() if self._reduction is not None else 1)
             moved = center_update(self.center, self._teacher_sum, rows, self.config.center_momentum)
-            self.center = torch.where(finite, moved, self.center)
+            # An infinite logit of the teacher need not reach the loss; in the center it would stay.
+            self.center = torch.where(finite & moved.isfinite().all(), moved, self.center)
         self._teacher_sum, self._rows, self._reduction = None, 0, None
 
     def state_dict(self) -> dict[str, Tensor]:

@@ -5,14 +5,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
+from deepspeed.accelerator import get_accelerator
 
 from skill_fast.config import parse
 from skill_fast.data.batch import Batch
@@ -59,11 +62,34 @@ def step(run: Run, batches: Iterator[Batch]) -> None:
 
 @contextmanager
 def guarded(device: torch.device) -> Iterator[None]:
-    """On a GPU the driver's own watch, else ours; both raise."""
-    if device.type == "cpu":
-        with NoSynchronisation():
+    """On a GPU the driver's own watch, else ours; and waits for the whole device raise, which neither sees."""
+    with whole_device_waits_raise():
+        if device.type == "cpu":
+            with NoSynchronisation():
+                yield
+            return
+        with _driver_s_watch():
             yield
-        return
+
+
+@contextmanager
+def whole_device_waits_raise() -> Iterator[None]:
+    """DeepSpeed's door to the device and torch's own: on a CPU they do nothing, so nothing else would tell."""
+    accelerator = get_accelerator()
+
+    def waits(*_: Any, **__: Any) -> None:
+        raise Synchronised("a wait for the whole device")
+
+    doors = [(accelerator, "synchronize"), (torch.cuda, "synchronize"), (torch.cpu, "synchronize")]
+    doors += [(kind, "synchronize") for kind in (torch.cuda.Stream, torch.cuda.Event)]
+    with ExitStack() as patches:
+        for owner, name in doors:
+            patches.enter_context(mock.patch.object(owner, name, waits))
+        yield
+
+
+@contextmanager
+def _driver_s_watch() -> Iterator[None]:
     torch.cuda.set_sync_debug_mode("error")
     try:
         yield
@@ -113,6 +139,8 @@ def planted(run: Run, batches: Iterator[Batch], where: str) -> str:
         value, tensors = loss(*arguments)
         if where == "loss":
             float(value)
+        if where == "device":
+            get_accelerator().synchronize()
         if where == "backward":
             value.register_hook(lambda gradient: gradient * gradient.item())
         return value, tensors
@@ -157,11 +185,12 @@ def spoiled(run: Run, batches: Iterator[Batch], what: str, here: bool) -> list[A
     module, handle = run.engine.module, None
     if here and what == "gradient":
         handle = next(module.parameters()).register_hook(lambda gradient: gradient + float("inf"))
-    if here and what == "loss":
+    change = {"loss": lambda value: value * math.nan, "infinite loss": lambda value: value + math.inf}.get(what)
+    if here and change:
         loss = run.method.loss
-        run.method.loss = lambda *a: (lambda value, told: (value * float("nan"), told))(*loss(*a))  # type: ignore
+        run.method.loss = lambda *a: (lambda value, told: (change(value), told))(*loss(*a))  # type: ignore
     step(run, poisoned(batches, float("nan")) if here and what == "input" else batches)
-    if here and what == "loss":
+    if here and change:
         run.method.loss = loss  # type: ignore[method-assign]
     if handle is not None:
         handle.remove()
@@ -181,9 +210,12 @@ def report(run: Run, case: str, world: int, rank: int) -> dict[str, Any]:
         if case not in STAGES:
             return told
         if world == 1:
-            told["planted"] = {where: planted(run, batches, where) for where in ("loss", "backward", "commit")}
+            told["planted"] = {
+                where: planted(run, batches, where) for where in ("loss", "backward", "commit", "device")
+            }
         told["spoiled"] = {
-            what: spoiled(run, batches, what, rank == world - 1) for what in ("input", "loss", "gradient")
+            what: spoiled(run, batches, what, rank == world - 1)
+            for what in ("input", "loss", "infinite loss", "gradient")
         }
         run.not_finite.look()
         told["steps"] = run.not_finite.steps

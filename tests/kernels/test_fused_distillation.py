@@ -89,6 +89,23 @@ def test_more_logits_than_32_bits_count(device):
     torch.testing.assert_close(gradient[:, [0, -1]], alone, rtol=2**-7, atol=0)
 
 
+@pytest.mark.parametrize("batch", [1, 1024, 2500])
+def test_the_last_kernel_over_any_number_of_rows_and_groups(device, batch):
+    """Means of all rows, beyond one block of 1,024 too; column sums of as many groups, to the last place of fp32."""
+    rng = torch.Generator().manual_seed(batch)
+    row_means = torch.rand(3, batch, generator=rng).to(device)
+    parts = (torch.rand(batch, 5, generator=rng) + 0.5).to(device)
+    means, column = (
+        [torch.full((), math.nan, device=device) for _ in range(3)],
+        torch.full((5,), math.nan, device=device),
+    )
+    fused.finish_kernel[(2,)](row_means, parts, *means, column, batch, batch, 5, BLOCK=1024, num_warps=4)
+    for got, wanted in zip(means, row_means.double().cpu()):
+        assert got.item() == pytest.approx(math.fsum(wanted.tolist()) / batch, rel=2e-6)
+    exact = torch.tensor([math.fsum(values) for values in parts.double().cpu().T.tolist()], dtype=torch.float64)
+    torch.testing.assert_close(column.double().cpu(), exact, rtol=2**-23, atol=0)
+
+
 @settings(
     max_examples=15 if INTERPRETED else 50,
     deadline=None,

@@ -197,9 +197,13 @@ def finish_kernel(
     else:
         k = (tl.program_id(0) - 1) * BLOCK + lane
         column = tl.zeros([BLOCK], dtype=tl.float32)
+        lost = tl.zeros([BLOCK], dtype=tl.float32)  # with few prototypes every row is a group: Kahan's sum
         for group in range(groups):
             at = column_parts + tl.full([], group, tl.int64) * prototypes + k
-            column += tl.load(at, mask=k < prototypes, other=0)
+            part = tl.load(at, mask=k < prototypes, other=0) - lost
+            total = column + part
+            lost = (total - column) - part
+            column = total
         tl.store(teacher_sum + k, column, mask=k < prototypes)
 
 
