@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from skill_fast.engine.deepspeed_engine import Engine
 from skill_fast.engine.not_finite import NotFiniteSteps
 from skill_fast.errors import NotFinite
 
@@ -68,3 +69,14 @@ def test_products_are_named_once_a_step(tmp_path):
     noted(".x.x", every=4, file=tmp_path / "n.jsonl")
     lines = [json.loads(line) for line in (tmp_path / "n.jsonl").read_text().splitlines()]
     assert lines == [{"step": 2, "products": ["p1", "p2"]}, {"step": 4, "products": ["p1", "p4"]}]
+
+
+@pytest.mark.parametrize(
+    ("precision", "section", "searches"),
+    [("fp16", {}, True), ("fp16", {"loss_scale": 0}, True), ("fp16", {"loss_scale": 128}, False), ("bf16", {}, False)],
+)
+def test_skipped_steps_are_excused_only_while_a_loss_scale_is_searched_for(precision, section, searches):
+    """A fixed scale does not change, so a step that is not finite with it is a fault as in every precision."""
+    engine = Engine.__new__(Engine)
+    engine.precision, engine.ds_config = precision, {precision: {"enabled": True, **section}}
+    assert engine.searches_for_a_loss_scale is searches

@@ -147,6 +147,18 @@ def test_state_moves_after_a_finite_step_only(name):
     assert all(torch.equal(twin.state_dict()[key], value) for key, value in method.state_dict().items())
 
 
+@pytest.mark.parametrize("name", ["skill", "dino"])
+def test_an_infinite_logit_of_the_teacher_does_not_stay_in_the_center(name):
+    """It need not reach the loss, so the step may be applied: the center is what it was, and moves with the next step."""
+    method = build(name)
+    for logit, moves in ((-torch.inf, False), (0.0, True)):
+        before = method.center.clone()
+        method.loss(method.student, crops(method), 0.04, labels())
+        method._teacher_sum[0] += logit
+        method.commit(torch.tensor(True))
+        assert method.center.isfinite().all() and torch.equal(method.center, before) != moves
+
+
 def test_keys_of_all_micro_batches_enter_the_queue_in_order():
     method = build("mocov2")
     keys = []
