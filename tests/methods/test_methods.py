@@ -149,7 +149,7 @@ def test_state_moves_after_a_finite_step_only(name):
 
 @pytest.mark.parametrize("name", ["skill", "dino"])
 def test_an_infinite_logit_of_the_teacher_does_not_stay_in_the_center(name):
-    """It need not reach the loss, so the step may be applied: the center is what it was, and moves with the next step."""
+    """It need not reach the loss, so the step may be applied: the center stays, and moves with the next step."""
     method = build(name)
     for logit, moves in ((-torch.inf, False), (0.0, True)):
         before = method.center.clone()
