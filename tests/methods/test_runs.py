@@ -36,11 +36,16 @@ def runs(drawn, tmp_path_factory) -> Path:
 
 @pytest.mark.parametrize("name", METHODS)
 def test_losses_are_those_of_the_golden_run(runs, name):
-    """Every tenth step of 60. 3 % or .03: what other CPUs' sums in another order may grow to over 60 steps."""
+    """Every tenth step of 60, within 5e-4; SimSiam's last three within .01.
+
+    Written on a CPU with AVX-512, the curves were at most 2.1e-5 off on another maker's without it, SimSiam's 4.1e-3
+    from step 40 on. Weight decay .4 for .04 moves MoCo v2's by 9e-4, an average that begins at .999 BYOL's by .013.
+    """
     golden = json.loads(GOLDEN.read_text())[name]
     losses = [row["loss"] for row in metrics(runs / name)]
     assert len(losses) == 6
-    assert losses == pytest.approx(golden, rel=0.03, abs=0.03)
+    assert losses[:3] == pytest.approx(golden[:3], rel=0, abs=5e-4)
+    assert losses[3:] == pytest.approx(golden[3:], rel=0, abs=0.01 if name == "simsiam" else 5e-4)
 
 
 @pytest.mark.parametrize("name", METHODS)
