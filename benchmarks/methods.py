@@ -37,6 +37,8 @@ ABLATIONS = {
     "skill_cross_resolution": ["--skill.pairs", "cross_resolution"],
 }
 """SkiLL with one thing changed; the demo has no blur that weak colour could weaken."""
+OTHER_PIXELS = ("skill_no_preprocessing",)
+"""Their photographs are built in another way, so their controls are others too, and stand in their records alone."""
 SCORES = {
     "knn/pattern/accuracy": ("kNN\npattern", "share"),
     "knn/type/accuracy": ("kNN\ntype", "share"),
@@ -121,7 +123,7 @@ def table(found: Mapping[str, Sequence[dict[str, Any]]]) -> Table:
         speed = [r["value"] for r in lines if r["what"].endswith(SPEED)]
         drawn.add_row(method, *map(cell, by_score), cell(speed, 0) if speed else "")
     drawn.add_section()
-    every = [record for lines in found.values() for record in lines]
+    every = [record for name, lines in found.items() if name not in OTHER_PIXELS for record in lines]
     for control in CONTROLS:
         seeds = [{r["seed"]: r["controls"][control] for r in every if r["what"].endswith(f"/{s}")} for s in SCORES]
         drawn.add_row(control, *(cell(list(values.values())) for values in seeds), "")

@@ -1,4 +1,4 @@
-"""Records to tables and pictures: ``benchmarks/records/README.md``, README's figures, and one self-contained page.
+"""Records to tables and pictures: ``records/README.md``, the figures of README and docs, one self-contained page.
 
     python -m benchmarks.report [--html report.html]
     python -m benchmarks.report --check        # exit 1 where a written page is not what the records say
@@ -19,6 +19,7 @@ from pathlib import Path
 from benchmarks.archive import FOLDER, Record, read
 from benchmarks.charts import CHARTS, Chart, drawn
 from benchmarks.charts.scaling import job_of
+from benchmarks.study import study
 from benchmarks.tables import by_kind, headlines, html, markdown, model_tables
 from shards.errors import BadData, Failure, exit_with
 
@@ -122,9 +123,10 @@ def run(options: argparse.Namespace) -> None:
     if readme is not None:
         link = f"{os.path.relpath(options.records.resolve(), readme.resolve().parent)}/"
         pages[readme] = between_markers(readme, figures(records, link))
-        model = readme.parent / "docs" / "scaling.md"
-        if model.is_file():
-            pages[model] = between_markers(model, scaling_tables(records))
+        for name, part in (("scaling.md", scaling_tables), ("study.md", study)):
+            page = readme.parent / "docs" / name
+            if page.is_file():
+                pages[page] = between_markers(page, part(records))
     for path, text in pages.items():
         if options.check and (not path.is_file() or path.read_text(encoding="utf-8") != text):
             raise Stale(f"{path} is not what the records say", change="run python -m benchmarks.report")

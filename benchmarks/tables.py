@@ -205,14 +205,15 @@ def model_tables(job: Job) -> list[Table]:
     fastest = [(fabric.name, *(str(fastest_stage(job, n, fabric)) for n in SHOWN)) for fabric in FABRICS]
     header = tuple(f"{n} GPUs" for n in SHOWN)
     return [
-        _texts(f"{job.name}, {job.batch} products a GPU: each GPU's rate beside one alone.", reach, rows),
-        _texts("Fastest stage.", ("fabric", *header), fastest),
-        _texts("Weights, gradients, optimizer and teacher, a GPU; activations come on top.", ("", *header), memory),
+        texts(f"{job.name}, {job.batch} products a GPU: each GPU's rate beside one alone.", reach, rows),
+        texts("Fastest stage.", ("fabric", *header), fastest),
+        texts("Weights, gradients, optimizer and teacher, a GPU; activations come on top.", ("", *header), memory),
     ]
 
 
-def _texts(title: str, header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Table:
-    return Table(title, header, tuple(tuple(map(_plain, row)) for row in rows))
+def texts(title: str, header: tuple[str, ...], rows: Sequence[tuple[str, ...]], absent: str = "") -> Table:
+    """A table of cells without links."""
+    return Table(title, header, tuple(tuple(map(_plain, row)) for row in rows), absent)
 
 
 def markdown(table: Table) -> str:
