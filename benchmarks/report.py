@@ -36,6 +36,7 @@ body { font: 15px/1.5 system-ui, sans-serif; color: #1c1c1c; max-width: 1100px; 
 h2 { margin-top: 2em; border-bottom: 1px solid #ccc } figure { margin: 2em 0 } figcaption { color: #555 }
 table { border-collapse: collapse; margin: 1em 0; font-variant-numeric: tabular-nums; font-size: 13px }
 th, td { padding: .2em .7em; text-align: left; border-bottom: 1px solid #e4e4e4; vertical-align: top }
+td:last-child { white-space: nowrap }
 .absent { color: #8a4b00 } .note { color: #555 } img { max-width: 100% }
 """
 # The page carries all it shows, and runs nothing.

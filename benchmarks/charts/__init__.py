@@ -10,7 +10,7 @@ import matplotlib
 from matplotlib.figure import Figure
 
 from benchmarks.archive import Record
-from benchmarks.charts import kernels, scaling, step, throughput
+from benchmarks.charts import kernels, scaling, step, throughput, waiting
 
 STYLE = {
     "font.size": 10,
@@ -48,7 +48,8 @@ CHARTS = (
         "loaders",
         "Loaders alone",
         throughput.loaders,
-        "Crops made and thrown away; whiskers reach from the slowest to the fastest repeat.",
+        "Crops made and thrown away; whiskers reach from the slowest to the fastest repeat. Decoding without crops has "
+        "a scale of its own.",
         "benchmarks.loader",
     ),
     Chart(
@@ -62,15 +63,17 @@ CHARTS = (
         "step",
         "Where a step's time goes",
         step.breakdown,
-        "On a GPU by the device's clock; what no phase claims is grey.",
+        "Phases as measured in a few steps with marks in them, on a GPU by the device's clock; data is taking a batch "
+        "from the loader, rest what no phase claims. The mark is the median of the steps that were timed without.",
         "benchmarks.train",
     ),
     Chart(
         "wait",
-        "Data wait over the loader's settings",
-        step.data_wait,
-        "Left: the share of the step that waited for data. Right: the loader alone at the same settings.",
-        "benchmarks.train and benchmarks.loader --sweep",
+        "Waiting for data, and the loader's settings",
+        waiting.data_wait,
+        "The share of training that waited for batches from disk, with the settings its loader had; where they were "
+        "measured, the loader alone at other settings, and ways to plan and read batches beside a training thread.",
+        "benchmarks.train, benchmarks.loader --sweep and benchmarks.feeding",
     ),
     Chart("gpu", "GPU use over time", step.gpu_use, "As the driver averages it.", "benchmarks.train on a GPU"),
     Chart(
@@ -85,14 +88,15 @@ CHARTS = (
         "Roofline of the kernels",
         kernels.roofline,
         "They move far more bytes than they compute, so the roof is memory: bytes that must be moved over the time, "
-        "beside a plain copy in the same run.",
-        "benchmarks.kernels on a GPU",
+        "under a plain copy of as many bytes where the run has one.",
+        "benchmarks.kernels",
     ),
     Chart(
         "history",
         "History over commits",
         throughput.history,
-        "Each row relative to its first record on the same machine. A plus marks a tree with uncommitted changes.",
+        "Rows with more than one record on the same machine, relative to the first. A plus marks a tree with "
+        "uncommitted changes.",
         "any benchmark, twice",
     ),
     Chart(

@@ -31,7 +31,7 @@ def job_of(records: Sequence[Record]) -> Job:
 def curves(records: Sequence[Record]) -> Figure:
     """Left: efficiency at the same batch a GPU. Right: how many times as fast at one global batch."""
     job = job_of(records)
-    figure = Figure(figsize=(11, 4.6), layout="constrained")
+    figure = Figure(figsize=(11, 5.2), layout="constrained")
     weak, strong = figure.subplots(1, 2)
     for fabric, color in zip(FABRICS, COLORS):
         for stage, dash in DASHES.items():
@@ -47,6 +47,7 @@ def curves(records: Sequence[Record]) -> Figure:
         axes.set_xscale("log", base=2)
         axes.set_xticks(GPUS, [str(n) for n in GPUS])
         axes.set_xlabel("GPUs, 8 a node")
-    weak.legend(fontsize=7, loc="lower left")
+    handles, labels = strong.get_legend_handles_labels()
+    figure.legend(handles, labels, fontsize=8, loc="outside lower center", ncols=4)
     figure.suptitle(f"Model, not a measurement: {job.name}", fontsize=10)
     return figure

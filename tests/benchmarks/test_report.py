@@ -17,7 +17,7 @@ import pytest
 from benchmarks.archive import FOLDER, Record, newest, newest_run, read
 from benchmarks.charts import CHARTS, drawn
 from benchmarks.charts.kernels import gb_per_s_of
-from benchmarks.charts.step import ablation, phases_ms
+from benchmarks.charts.step import ablation, in_order
 from benchmarks.charts.throughput import times_as_fast, whiskers
 from benchmarks.report import BEGIN, END, NO_GPU, ROOT, between_markers, figures, index_page, main, web_page
 from benchmarks.tables import number
@@ -166,10 +166,8 @@ def test_ablation_is_beside_the_base_of_its_run(gpu):
     assert not ablation([r for r in gpu if r.name not in ("total", "base")])
 
 
-def test_phases_and_the_rest_are_the_median_step(gpu):
-    parts = phases_ms(next(r for r in gpu if r.kind == "train"))
-    assert list(parts)[-1] == "rest"
-    assert sum(parts.values()) == pytest.approx(120.0)
+def test_phases_come_in_the_order_of_a_step_and_unknown_ones_last():
+    assert in_order(["rest", "teleport", "backward", "data"]) == ["data", "backward", "rest", "teleport"]
 
 
 def test_figures_of_charts_by_hand(gpu):
