@@ -47,7 +47,7 @@ def variant_columns(result: Mapping[str, Any]) -> Iterator[Column]:
     """The grouping's scores; CGacc names its mode."""
     first: Mapping[str, float] = next(iter(result["rows"].values()), {})
     for name in first:
-        plain = not name.endswith(("_low", "_high")) and name.split("/")[1] not in ("groups", "products")
+        plain = not name.endswith(("_low", "_high")) and name.split("/")[1] not in ("groups", "products", "validation")
         if name.startswith("variants/") and plain:
             yield name.removeprefix("variants/").replace("_", "\n"), _cell(name)
 
@@ -124,6 +124,8 @@ def print_table(result: Mapping[str, Any], console: Console | None = None) -> No
         notes.append(
             "Colour entropy in nats: higher is more colour-agnostic, and worth what the purity beside it says."
         )
+    if variants and "variants" in result:
+        notes.append(f"Threshold of the colour variants chosen on {result['variants']['validation']}.")
     notes += [f"no {name}: {reason}" for name, reason in result["absent"].items()]
     first = next(iter(result["rows"]), "")
     notes += [f"{name}: {how}" for name, how in result.get("approximations", {}).get(first, {}).items()]
