@@ -84,7 +84,7 @@ def variant_places(products: ProductSet) -> tuple[np.ndarray, np.ndarray]:
     """
     asked = products.queries[products.groups[products.queries] != ""]
     names, sizes = np.unique(products.groups[asked], return_counts=True)
-    hashes = [hashlib.sha256(name.encode()).hexdigest() for name in names.tolist()]
+    hashes = np.array([hashlib.sha256(name.encode()).hexdigest() for name in names.tolist()], dtype=str)
     order = np.lexsort((hashes, sizes < 2))
     chosen = np.isin(products.groups[asked], names[order[::2]])
     return asked[chosen], asked[~chosen]
