@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 from skill_fast.data.index import CatalogueIndex
 from skill_fast.evaluate.products import product_means
 
-LABELS = ("product_type", "color", "pattern", "variant_group", "split")
+LABELS = ("product_type", "color", "pattern", "variant_group", "split", "attributes")
+"""Columns of products.parquet; ``attributes`` is a JSON object of the catalogue's own, as it stands there."""
 
 
 def write_embeddings(
@@ -29,7 +30,8 @@ def write_embeddings(
 
     image_rows [images]: rows of images.parquet, ascending by product; chunks: their embeddings [some, width] float32 in
     that order, each a row group. Columns: product_id, key, view (photographs) or images (products), product_type,
-    color, pattern, variant_group, split, embedding (fixed-size list of float32). ``metadata`` stands in both schemas.
+    color, pattern, variant_group, split, attributes (JSON object), embedding (fixed-size list of float32).
+    ``metadata`` stands in both schemas.
     Both files take their places when both are whole; one chunk and one product's photographs are held at a time.
     """
     products = np.asarray(index.product[image_rows])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -20,6 +21,8 @@ from skill_fast.evaluate.variants import blocks, variant_scores
 Value = tuple[str, float]
 MIN_VARIANT_GROUPS = 4
 """Variant groups of two or more, on either side, under which a grouping is not scored."""
+VARIANT_VALIDATION = "every other variant group of the evaluated split, by the sha256 of its name; not scored"
+"""Where the threshold of the colour variants is chosen; stands in the result."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,7 @@ def probe_values(products: ProductSet, vectors: Vectors) -> Iterator[Value]:
     train, test = probe_split(products.groups, products.queries, products.bank)
     for name, values in products.attributes.items():
         if not why_not_scorable(values, test, train):
-            for part, value in probe_scores(vectors.products, values, train, test):
+            for part, value in probe_scores(vectors.products, values, train, test, products.groups):
                 yield f"probe/{name}/{part}", value
 
 
@@ -73,15 +76,18 @@ def variant_values(products: ProductSet, vectors: Vectors) -> Iterator[Value]:
 
 
 def variant_places(products: ProductSet) -> tuple[np.ndarray, np.ndarray]:
-    """(validation, asked) places with a known group, no group on both sides."""
-    known = products.groups != ""
-    if np.array_equal(products.queries, products.bank):
-        names = np.random.default_rng(0).permutation(np.unique(products.groups[known]))
-        chosen = np.isin(products.groups, names[: len(names) // 2]) & known
-        return np.flatnonzero(chosen), np.flatnonzero(known & ~chosen)
-    asked = products.queries[known[products.queries]]
-    bank = products.bank[known[products.bank]]
-    return bank[~np.isin(products.groups[bank], products.groups[asked])], asked
+    """(validation, asked): the queries with a known group, every other group of them on either side.
+
+    Never the bank: a supervised method has trained on its groups, they are closer together than new ones are, and a
+    threshold chosen on them is too small. A group's place is that of its name's sha256, first among the groups of two
+    or more, then among the lone products, so that either half has its share of both.
+    """
+    asked = products.queries[products.groups[products.queries] != ""]
+    names, sizes = np.unique(products.groups[asked], return_counts=True)
+    hashes = np.array([hashlib.sha256(name.encode()).hexdigest() for name in names.tolist()], dtype=str)
+    order = np.lexsort((hashes, sizes < 2))
+    chosen = np.isin(products.groups[asked], names[order[::2]])
+    return asked[chosen], asked[~chosen]
 
 
 def retrieval_values(products: ProductSet, vectors: Vectors) -> Iterator[Value]:

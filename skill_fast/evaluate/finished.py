@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from skill_fast.errors import BadData
 
 MAX_JSON_BYTES = 64 << 20
+SETTINGS = ("pooling", "resize", "crop", "color_source", "knn", "variants")
+"""How was scored, beside what: scores of two settings may be compared, but the reader must know."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,26 @@ class Finished:
     def replicates(self) -> Mapping[str, list[float]]:
         """Score -> bootstrap replicates of the trained encoder; empty where the evaluation wrote none."""
         return self.result.get("replicates", {})
+
+
+def read_all(places: Sequence[Path]) -> list[Finished]:
+    """Every evaluation; runs of one name take as many folders above them into it as tell them apart."""
+    runs = [read_finished(place) for place in places]
+    paths = [place.resolve() for place in places]
+    taken: dict[str, int] = {}
+    names = []
+    for run, path in zip(runs, paths):
+        alike = [each for other, each in zip(runs, paths) if other.name == run.name and each != path]
+        depth = next(n for n in range(1, len(path.parts) + 1) if all(e.parts[-n:] != path.parts[-n:] for e in alike))
+        name = run.name if not alike else "/".join(printable(part) for part in path.parts[-depth:])
+        taken[name] = taken.get(name, 0) + 1
+        names.append(name if taken[name] == 1 else f"{name} ({taken[name]})")
+    return [replace(run, name=name) for run, name in zip(runs, names)]
+
+
+def printable(text: str) -> str:
+    """Line breaks, control characters and undecodable bytes as Python writes them, so that a name stays in its cell."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def read_finished(place: Path) -> Finished:
@@ -49,7 +71,8 @@ def read_finished(place: Path) -> Finished:
     drawn = result.get("replicates", {})
     if not isinstance(drawn, dict) or not all(_numbers(values) for values in drawn.values()):
         raise BadData(f"'{path}' has replicates that are no lists of numbers", change=change)
-    return Finished(place.name if place.is_dir() else place.stem, scores, result)
+    name = place.resolve().name if place.is_dir() else place.stem
+    return Finished(printable(name), scores, result)
 
 
 def _numbers(values: Any) -> bool:
@@ -60,3 +83,22 @@ def why_not_comparable(one: Finished, other: Finished) -> str:
     """In what two evaluations differ that makes their scores differ, or "" if in nothing."""
     parts = [key for key in ("dataset", "split", "protocol") if one.result.get(key) != other.result.get(key)]
     return f"another {' and another '.join(parts)}" if parts else ""
+
+
+def different_settings(one: Finished, other: Finished) -> Iterator[str]:
+    """ "pooling: class, last4" of every setting in which two evaluations of the same products differ."""
+    for name in SETTINGS:
+        values = [run.result.get(name) for run in (one, other)]
+        if values[0] != values[1]:
+            shown = ("not recorded" if value is None else str(value) for value in values)
+            yield f"{name}: {', '.join(shown)}"
+
+
+def notes_on(runs: Sequence[Finished]) -> list[str]:
+    """What sets later runs apart from the first: other data, or the same data scored in another way."""
+    notes = []
+    for run in runs[1:]:
+        if why := why_not_comparable(runs[0], run):
+            notes.append(f"{run.name} was scored on {why} than {runs[0].name}")
+        notes += [f"{runs[0].name} and {run.name} differ in {how}" for how in different_settings(runs[0], run)]
+    return notes

@@ -25,7 +25,7 @@ PATIENCE = 10
 BATCH = 256
 HIDDEN = 512
 HELD_BACK = 0.1
-"""Share of the training products that choose the learning rate and the epoch."""
+"""Share of the training products that choose the learning rate and the epoch, by whole variant groups."""
 PRECISIONS = (0.90, 0.95)
 KINDS = ("linear", "nonlinear")
 
@@ -41,16 +41,17 @@ class Split:
     classes: int
 
 
-def make_split(embeddings: np.ndarray, labels: np.ndarray, train: np.ndarray, test: np.ndarray) -> Split:
+def make_split(
+    embeddings: np.ndarray, labels: np.ndarray, train: np.ndarray, test: np.ndarray, groups: np.ndarray
+) -> Split:
     """Drop products without the label, and test products whose class was never trained on; hold back a tenth.
 
-    embeddings [products, D], labels [products] str ("" where unknown), train and test: places.
+    embeddings [products, D]; labels, groups [products] str ("" where unknown); train and test: places.
     """
     train, test = train[labels[train] != ""], test[labels[test] != ""]
     names, trained = np.unique(labels[train], return_inverse=True)
     test = test[np.isin(labels[test], names)]
-    order = np.random.default_rng(0).permutation(len(train))
-    held, fit = np.split(order, [max(1, round(HELD_BACK * len(order)))])
+    held, fit = _hold_back(group_codes(groups[train]))
     mean, std = embeddings[train[fit]].mean(axis=0), embeddings[train[fit]].std(axis=0)
 
     def part(places: np.ndarray, codes: np.ndarray) -> tuple[Tensor, Tensor]:
@@ -63,6 +64,22 @@ def make_split(embeddings: np.ndarray, labels: np.ndarray, train: np.ndarray, te
         part(test, np.searchsorted(names, labels[test])),
         len(names),
     )
+
+
+def _hold_back(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(held back, fitted) places: groups drawn until they are a tenth of the products, none of them on both sides.
+
+    A colour variant among the fitted products would choose the epoch that knows it by heart. A group that is all there
+    is, is divided by product. codes [n] int.
+    """
+    rng = np.random.default_rng(0)
+    _, group, sizes = np.unique(codes, return_inverse=True, return_counts=True)
+    if len(sizes) == 1:
+        group, sizes = np.arange(len(codes)), np.ones(len(codes), dtype=np.int64)
+    order, wanted = rng.permutation(len(sizes)), max(1, round(HELD_BACK * len(codes)))
+    count = int(np.searchsorted(np.cumsum(sizes[order]), wanted)) + 1
+    held = np.isin(group, order[: min(count, len(sizes) - 1)])
+    return np.flatnonzero(held), np.flatnonzero(~held)
 
 
 class Linear(nn.Module):
@@ -203,10 +220,10 @@ def probe_split(groups: np.ndarray, queries: np.ndarray, bank: np.ndarray) -> tu
 
 
 def probe_scores(
-    embeddings: np.ndarray, labels: np.ndarray, train: np.ndarray, test: np.ndarray
+    embeddings: np.ndarray, labels: np.ndarray, train: np.ndarray, test: np.ndarray, groups: np.ndarray
 ) -> Iterator[tuple[str, float]]:
     """(name, value) of both probes on one attribute; every score is the mean over the seeds, drawn over products."""
-    split = make_split(embeddings, labels, train, test)
+    split = make_split(embeddings, labels, train, test, groups)
     truth = split.test[1].numpy()
     for kind, run in (("linear", linear_probe), ("nonlinear", nonlinear_probe)):
         found = run(split)

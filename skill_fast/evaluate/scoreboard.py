@@ -8,9 +8,18 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 PLAIN_WIDTH = 100
 """Columns where the output is no terminal."""
+
+ENTROPY_BESIDE = (
+    ("entropy\nby size", "color/clusters/size_weighted"),
+    ("entropy\n/ ln n", "color/clusters/normalised"),
+    ("entropy\nof 10-NN", "color/nearest"),
+    ("10-NN\nfloor", "color/nearest_floor"),
+)
+"""The headline's variants: weighted by cluster size, divided by ln(colours present), over each product's neighbours."""
 
 Column = tuple[str, Callable[[Mapping[str, float]], str]]
 """Heading, and a row's scores -> its cell."""
@@ -33,11 +42,16 @@ def knn_rows(result: Mapping[str, Any]) -> dict[str, Mapping[str, float]]:
     return rows
 
 
+def probed(scores: Mapping[str, float]) -> list[str]:
+    """The attributes that were probed; an attribute's name may hold a slash."""
+    found = [name for name in scores if name.startswith("probe/") and name.endswith("/majority")]
+    return [name.removeprefix("probe/").removesuffix("/majority") for name in found]
+
+
 def probe_columns(result: Mapping[str, Any]) -> Iterator[Column]:
     """Accuracy, R@90 and R@95 of both probes, attribute by attribute."""
     first: Mapping[str, float] = next(iter(result["rows"].values()), {})
-    attributes = [name.split("/")[1] for name in first if name.startswith("probe/") and name.endswith("/majority")]
-    for attribute in attributes:
+    for attribute in probed(first):
         for kind, short in (("linear", "linear"), ("nonlinear", "non-lin.")):
             for score, heading in (("accuracy", "Acc"), ("recall@90", "R@90"), ("recall@95", "R@95")):
                 yield f"{attribute}\n{short}\n{heading}", _cell(f"probe/{attribute}/{kind}/{score}")
@@ -47,7 +61,7 @@ def variant_columns(result: Mapping[str, Any]) -> Iterator[Column]:
     """The grouping's scores; CGacc names its mode."""
     first: Mapping[str, float] = next(iter(result["rows"].values()), {})
     for name in first:
-        plain = not name.endswith(("_low", "_high")) and name.split("/")[1] not in ("groups", "products")
+        plain = not name.endswith(("_low", "_high")) and name.split("/")[1] not in ("groups", "products", "validation")
         if name.startswith("variants/") and plain:
             yield name.removeprefix("variants/").replace("_", "\n"), _cell(name)
 
@@ -75,23 +89,27 @@ def retrieval_columns(result: Mapping[str, Any]) -> Iterator[Column]:
 
 
 def color_columns(result: Mapping[str, Any]) -> Iterator[Column]:
-    """The entropy between its floor and its ceiling, and never without the purity of the same clusters."""
+    """The entropy with its interval between floor and ceiling, and all that METHOD puts beside it."""
     first: Mapping[str, float] = next(iter(result["rows"].values()), {})
     if "color/clusters/mean" not in first:
         return
     yield "colour\nentropy", _cell("color/clusters/mean")
-    yield "floor to\nceiling", _range_cell
+    yield "floor to\nceiling", _range_cell("color/floor/mean", "color/ceiling/mean")
     for name in first:
-        if name.startswith("color/design/") and name.endswith("/purity"):
-            label = name.removeprefix("color/design/").removesuffix("/purity").replace("variant_group", "design")
-            yield f"{label}\npurity", _cell(name)
+        if name.startswith("color/design/") and name.endswith(("/purity", "/nmi")):
+            label, part = name.removeprefix("color/design/").rsplit("/", 1)
+            heading = "purity" if part == "purity" else "NMI"
+            yield f"{label.replace('variant_group', 'design')}\n{heading}", _cell(name)
+    yield "entropy\n95 %", _range_cell("color/clusters/mean_low", "color/clusters/mean_high")
+    for heading, name in ENTROPY_BESIDE:
+        yield heading, _cell(name)
 
 
 def color_rows(result: Mapping[str, Any]) -> dict[str, Mapping[str, float]]:
     """The rows of the second table: every embedding, then clusters of the same sizes filled at random."""
     rows: dict[str, Mapping[str, float]] = dict(result["rows"])
     first: Mapping[str, float] = next(iter(rows.values()), {})
-    chance = {"color/clusters/mean": "color/ceiling/mean"}
+    chance = {f"color/clusters/{part}": f"color/ceiling/{part}" for part in ("mean", "size_weighted", "normalised")}
     chance |= {name: f"{name}_by_chance" for name in first if name.endswith("/purity")}
     known = {name: control for name, control in chance.items() if control in first}
     if known:
@@ -102,11 +120,16 @@ def color_rows(result: Mapping[str, Any]) -> dict[str, Mapping[str, float]]:
     return rows
 
 
+def widen_plain(console: Console, columns: int = PLAIN_WIDTH) -> None:
+    """Where the output is no terminal nobody sees its width: no line of ``columns`` or less is clipped for it."""
+    if not console.is_terminal:
+        console.width = max(console.width, columns)
+
+
 def print_table(result: Mapping[str, Any], console: Console | None = None) -> None:
     """Print what ``evaluate`` returned; scores that are absent are listed with their reasons."""
     console = console or Console()
-    if not console.is_terminal:
-        console.width = max(console.width, PLAIN_WIDTH)
+    widen_plain(console)
     knn, others = list(knn_columns(result)), [*retrieval_columns(result), *color_columns(result)]
     if knn:
         _print_rows(console, f"kNN accuracy, k = {result['knn']['k']}, {result['protocol']}", knn, knn_rows(result))
@@ -124,6 +147,10 @@ def print_table(result: Mapping[str, Any], console: Console | None = None) -> No
         notes.append(
             "Colour entropy in nats: higher is more colour-agnostic, and worth what the purity beside it says."
         )
+    if variants and "variants" in result:
+        notes.append(f"Threshold of the colour variants chosen on {result['variants']['validation']}.")
+    if any(name.endswith("_low") for name in next(iter(result["rows"].values()), {})):
+        notes.append("95 % intervals of all scores: NAME_low and NAME_high in the file of --json.")
     notes += [f"no {name}: {reason}" for name, reason in result["absent"].items()]
     first = next(iter(result["rows"]), "")
     notes += [f"{name}: {how}" for name, how in result.get("approximations", {}).get(first, {}).items()]
@@ -135,11 +162,11 @@ def _print_rows(console: Console, title: str, columns: list[Column], rows: Mappi
     """One table, or several below each other where the console is too narrow for all columns."""
     console.print(title, style="bold", highlight=False)
     names = max(len(name) for name in rows)
-    for group in _that_fit(columns, rows, console.width - names - 2):
+    for group in _that_fit(columns, rows, console.width - names - 3):  # the name, its padding and both edges
         table = Table(box=SIMPLE_HEAD, padding=(0, 0, 0, 1))
         table.add_column("embedding", no_wrap=True)
         for heading, _ in group:
-            table.add_column(heading, justify="right", no_wrap=True)
+            table.add_column(Text(heading), justify="right", no_wrap=True)
         for name, scores in rows.items():
             table.add_row(name, *(cell(scores) for _, cell in group))
         console.print(table)
@@ -169,7 +196,5 @@ def _cell(name: str) -> Callable[[Mapping[str, float]], str]:
     return lambda scores: _number(scores, name)
 
 
-def _range_cell(scores: Mapping[str, float]) -> str:
-    if "color/floor/mean" not in scores:
-        return "-"
-    return f"{_number(scores, 'color/floor/mean', 2)}-{_number(scores, 'color/ceiling/mean', 2)}"
+def _range_cell(low: str, high: str) -> Callable[[Mapping[str, float]], str]:
+    return lambda scores: f"{_number(scores, low, 2)}-{_number(scores, high, 2)}" if low in scores else "-"

@@ -31,6 +31,7 @@ from skill_fast.evaluate.color_names import basic_color_shares
 from skill_fast.evaluate.compare import main_compare
 from skill_fast.evaluate.embed import BATCH_SIZE, Embedder, choose_device, embed_all
 from skill_fast.evaluate.evaluators import (
+    VARIANT_VALIDATION,
     ColorLabels,
     Value,
     Vectors,
@@ -119,6 +120,7 @@ def evaluate(
         "pooling": first.pooling,
         "knn": {"k": NEIGHBORS, "temperature": TEMPERATURE},
         "color_source": labels.source,
+        "variants": {"validation": VARIANT_VALIDATION},
         "tasks": list(tasks),
         "rows": scored.rows,
         "absent": scored.absent,
@@ -313,6 +315,8 @@ def _run(arguments: Sequence[str] | None) -> None:
         raise BadUsage(f"--batch-size {options.batch_size}", allowed="1 or more", change="--batch-size")
     if options.json and not options.json.parent.is_dir():
         raise BadUsage(f"the folder '{options.json.parent}' does not exist", change=f"mkdir -p {options.json.parent}")
+    if options.json and options.json.is_dir():
+        raise BadUsage(f"--json {options.json} is a folder", allowed="a file's name", change="--json FILE.json")
     tasks = tasks_of(options.tasks)
     encoders = load_rows(options.run, options.pooling)
     index = open_index(options.data or recorded_data(options.run), cache_config(options))

@@ -9,28 +9,49 @@ from __future__ import annotations
 
 import argparse
 import csv
+import io
+import os
+import re
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from skill_fast.errors import BadData, BadUsage
 from skill_fast.evaluate import papers
-from skill_fast.evaluate.finished import Finished, read_finished, why_not_comparable
+from skill_fast.evaluate.finished import Finished, notes_on, printable, read_all
+from skill_fast.evaluate.scoreboard import probed
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 KINDS = (("linear", "Linear"), ("nonlinear", "Non-linear"))
 SCORES = (("accuracy", "Acc"), ("recall@90", "R@90"), ("recall@95", "R@95"))
 ENTROPY = "color/clusters/mean"
+BESIDE = ("color/clusters/size_weighted", "color/clusters/normalised", "color/nearest", "color/nearest_floor")
+SCORED_ON = ("dataset", "split", "protocol")
+TEX = {c: f"\\{c}" for c in "&%$#_{}"} | {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    # At the start of a row the line before would take them for its own argument.
+    "[": "{[}",
+    "*": "{*}",
+}
 
 
 def probed_attributes(runs: Sequence[Finished]) -> list[str]:
     """Attributes that any of the runs was probed for, in the order of their first appearance."""
-    names = [name for run in runs for name in run.scores if name.startswith("probe/") and name.endswith("/majority")]
-    return list(dict.fromkeys(name.split("/")[1] for name in names))
+    return list(dict.fromkeys(name for run in runs for name in probed(run.scores)))
 
 
 def probe_table(runs: Sequence[Finished]) -> list[list[str]]:
     """Heading row, then a row per run; percent with two decimals, "-" where a run lacks the score."""
     columns = [(a, kind, score) for a in probed_attributes(runs) for kind in KINDS for score in SCORES]
-    table = [["run", *(f"{a} {kind[1]} {score[1]}" for a, kind, score in columns)]]
+    table = [["run", *(f"{printable(a)} {kind[1]} {score[1]}" for a, kind, score in columns)]]
     for run in runs:
         values = [run.scores.get(f"probe/{a}/{kind[0]}/{score[0]}") for a, kind, score in columns]
         table.append([run.name, *("-" if value is None else f"{100 * value:.2f}" for value in values)])
@@ -38,14 +59,14 @@ def probe_table(runs: Sequence[Finished]) -> list[list[str]]:
 
 
 def entropy_table(runs: Sequence[Finished]) -> list[list[str]]:
-    """Colour entropy in nats, its floor and ceiling, and the purities without which it says nothing."""
+    """Colour entropy in nats, its floor and ceiling, its variants, and the purities without which it says nothing."""
     names = dict.fromkeys(
         name
         for run in runs
         for name in run.scores
-        if name.startswith("color/design/") and name.endswith(("/purity", "/purity_by_chance"))
+        if name.startswith("color/design/") and name.endswith(("/purity", "/purity_by_chance", "/nmi"))
     )
-    columns = [ENTROPY, "color/floor/mean", "color/ceiling/mean", *names]
+    columns = [ENTROPY, "color/floor/mean", "color/ceiling/mean", *names, *BESIDE]
     rows = [run for run in runs if ENTROPY in run.scores]
     return [["run", *columns]] + [
         [run.name, *(f"{run.scores[name]:.4f}" if name in run.scores else "-" for name in columns)] for run in rows
@@ -53,19 +74,24 @@ def entropy_table(runs: Sequence[Finished]) -> list[list[str]]:
 
 
 def markdown(table: list[list[str]]) -> str:
-    """A pipe table; a pipe in a cell is escaped."""
-    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in table]
+    """A pipe table; what Markdown would take for a mark is escaped."""
+    lines = ["| " + " | ".join(map(markdown_text, row)) + " |" for row in table]
     return "\n".join([lines[0], "|---" * len(table[0]) + "|", *lines[1:]]) + "\n"
+
+
+def markdown_text(text: str) -> str:
+    """Text that Markdown shows as it is; an underscore within a word is no mark."""
+    return re.sub(r"([\\`*\[\]<>|$~&]|(?<![^\W_])_|_(?![^\W_]))", r"\\\1", text)
+
+
+def latex_text(text: str) -> str:
+    """Text that LaTeX shows as it is."""
+    return "".join(TEX.get(c, c) for c in text)
 
 
 def latex(table: list[list[str]]) -> str:
     """A tabular with booktabs' rules; TeX's special characters are escaped."""
-    special = {c: f"\\{c}" for c in "&%$#_{}"} | {
-        "\\": r"\textbackslash{}",
-        "~": r"\textasciitilde{}",
-        "^": r"\textasciicircum{}",
-    }
-    lines = [" & ".join("".join(special.get(c, c) for c in cell) for cell in row) + r" \\" for row in table]
+    lines = [" & ".join(map(latex_text, row)) + r" \\" for row in table]
     body = "\n".join([r"\toprule", lines[0], r"\midrule", *lines[1:], r"\bottomrule"])
     return f"\\begin{{tabular}}{{l{'r' * (len(table[0]) - 1)}}}\n{body}\n\\end{{tabular}}\n"
 
@@ -77,76 +103,89 @@ def printed_entropies() -> list[list[str]]:
 
 
 def write_tables(runs: Sequence[Finished], out: Path, *, with_papers: bool = True) -> list[Path]:
-    """Write every table that the runs have scores for; raises BadData where they have none."""
-    out.mkdir(parents=True, exist_ok=True)
-    written: list[Path] = []
+    """Write every table that the runs have scores for, all or none; raises BadData where they have none."""
+    contents: dict[str, bytes] = {}
     if probed_attributes(runs):
         printed = [table.lines() for table in papers.PRINTED] if with_papers else []
-        written += _write_texts(out / "probes", [probe_table(runs), *printed])
-        written.append(_write_csv(out / "probes.csv", probe_table(runs)))
-    if any(ENTROPY in run.scores for run in runs):
-        printed = [printed_entropies()] if with_papers else []
-        written += _write_texts(out / "color_entropy", [entropy_table(runs), *printed])
-        written.append(_write_csv(out / "color_entropy.csv", entropy_table(runs)))
-        written.append(_draw(runs, out / "color_entropy.png", with_papers=with_papers))
-    if not written:
+        contents |= _texts("probes", probe_table(runs), printed, runs)
+    shown = [run for run in runs if ENTROPY in run.scores]
+    if shown:
+        contents |= _texts("color_entropy", entropy_table(shown), [printed_entropies()] if with_papers else [], shown)
+        picture = io.BytesIO()
+        figure(shown, with_papers=with_papers).savefig(picture, dpi=150, format="png")
+        contents["color_entropy.png"] = picture.getvalue()
+    if not contents:
         raise BadData("no run has probes or a colour entropy", change="skill-eval RUN --tasks probe,color --json FILE")
     if with_papers:
         figures = [[str(number), *cells, papers.THEIRS] for number, *cells in papers.flat()]
         figures += [["section 6", "", name, ENTROPY, f"{value:.2f}", papers.THEIRS] for name, value in papers.ENTROPIES]
         heading = ["table", "data", "method", "score", "printed", "whose"]
-        written.append(_write_csv(out / "papers.csv", [heading, *figures]))
-    return written
+        contents["papers.csv"] = _csv([heading, *figures])
+    out.mkdir(parents=True, exist_ok=True)
+    for name, content in contents.items():
+        (out / f"{name}.tmp").write_bytes(content)
+        os.replace(out / f"{name}.tmp", out / name)
+    return [out / name for name in contents]
 
 
-def _write_texts(stem: Path, parts: Sequence[list[list[str]]]) -> list[Path]:
-    """The tables below each other as Markdown and as LaTeX, ours first."""
-    paths = []
-    for suffix, write in ((".md", markdown), (".tex", latex)):
-        path = stem.with_suffix(suffix)
-        path.write_text("\n".join(write(part) for part in parts), encoding="utf-8")
-        paths.append(path)
-    return paths
+def _texts(
+    stem: str, ours: list[list[str]], printed: Sequence[list[list[str]]], runs: Sequence[Finished]
+) -> dict[str, bytes]:
+    """The tables below each other as Markdown and as LaTeX, ours first with what sets its runs apart; ours as CSV."""
+    notes = notes_on(runs)
+    md = markdown(ours) + "".join(f"\nNote: {markdown_text(note)}.\n" for note in notes)
+    tex = latex(ours) + "".join(f"\\par\\noindent Note: {latex_text(note)}.\n" for note in notes)
+    on = [[printable(str(run.result.get(key, ""))) for key in SCORED_ON] for run in runs]
+    rows = [[*row, *more] for row, more in zip(ours, [list(SCORED_ON), *on], strict=True)]
+    return {
+        f"{stem}.md": "\n".join([md, *map(markdown, printed)]).encode(),
+        f"{stem}.tex": "\n".join([tex, *map(latex, printed)]).encode(),
+        f"{stem}.csv": _csv(rows),
+    }
 
 
-def _write_csv(path: Path, table: list[list[str]]) -> Path:
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows(table)
-    return path
+def _csv(table: list[list[str]]) -> bytes:
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows(table)
+    return text.getvalue().encode()
 
 
-def _draw(runs: Sequence[Finished], path: Path, *, with_papers: bool) -> Path:
+def figure(runs: Sequence[Finished], *, with_papers: bool) -> Figure:
     """A bar per run, its own floor and ceiling as marks, the purity of the same clusters written in it.
 
-    The paper's two figures are dotted lines, not bars: they are no measurement of these data.
+    The paper's two figures are dotted lines, not bars: they are no measurement of these data. Names are never read as
+    mathematics, and the legend stands beside the bars.
     """
     try:
         from matplotlib.figure import Figure
     except ImportError:
         raise BadUsage("matplotlib is not installed", change="pip install 'skill_fast[plots]'") from None
-    shown = [run for run in runs if ENTROPY in run.scores]
-    figure = Figure(figsize=(3.5 + 1.2 * len(shown), 4), layout="constrained")
-    axes = figure.subplots()
-    places = range(len(shown))
-    bars = axes.bar(places, [run.scores[ENTROPY] for run in shown], color="tab:blue")
+    drawn = Figure(figsize=(5.5 + 1.2 * len(runs), 4), layout="constrained")
+    axes = drawn.subplots()
+    places = range(len(runs))
+    bars = axes.bar(places, [run.scores[ENTROPY] for run in runs], color="tab:blue")
     for part, mark in (("floor", "v"), ("ceiling", "^")):
-        values = [run.scores[f"color/{part}/mean"] for run in shown]
+        values = [run.scores.get(f"color/{part}/mean", float("nan")) for run in runs]
         axes.plot(places, values, mark, color="black", linestyle="", label=part)
-    axes.bar_label(bars, [_purities(run) for run in shown], label_type="center", color="white", fontsize=7)
+    purities = [_purities(run) for run in runs]
+    axes.bar_label(bars, purities, label_type="center", color="white", fontsize=7, parse_math=False)
     for (name, value), tone in zip(papers.ENTROPIES if with_papers else (), ("0.35", "0.6")):
         axes.axhline(value, color=tone, linestyle=":", label=f"{name}\n({papers.THEIRS})")
-    axes.set_xticks(places, [run.name for run in shown])
+    names = ["\n".join(textwrap.wrap(run.name, 16)) for run in runs]
+    axes.set_xticks(places, names, parse_math=False, fontsize=8)
     axes.set_ylabel("colour entropy, nats")
-    axes.legend(fontsize=7)
-    figure.savefig(path, dpi=150)
-    return path
+    if notes := notes_on(runs):
+        wrapped = "\n".join(textwrap.fill(note, 20 * (len(runs) + 2)) for note in notes)
+        axes.set_title(wrapped, fontsize=7, loc="left", parse_math=False)
+    drawn.legend(fontsize=7, loc="outside right upper")
+    return drawn
 
 
 def _purities(run: Finished) -> str:
     found = {
         n.split("/")[2]: v for n, v in run.scores.items() if n.startswith("color/design/") and n.endswith("purity")
     }
-    return "\n".join(f"{label}\npurity {value:.2f}" for label, value in found.items())
+    return "\n".join(f"{label}\npurity {value:.2f}" for label, value in found.items()) or "purity\nnot recorded"
 
 
 def main_tables(arguments: Sequence[str]) -> None:
@@ -156,9 +195,8 @@ def main_tables(arguments: Sequence[str]) -> None:
     parser.add_argument("--out", required=True, type=Path, metavar="DIR")
     parser.add_argument("--no-papers", action="store_true", help="leave out the figures that SkiLL's paper printed")
     options = parser.parse_args(arguments)
-    runs = [read_finished(place) for place in options.runs]
+    runs = read_all(options.runs)
     for path in write_tables(runs, options.out, with_papers=not options.no_papers):
         print(path)
-    for run in runs[1:]:
-        if why := why_not_comparable(runs[0], run):
-            print(f"note: {run.name} was scored on {why} than {runs[0].name}")
+    for note in notes_on(runs):
+        print(f"note: {note}")

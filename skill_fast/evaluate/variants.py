@@ -215,7 +215,8 @@ def variant_scores(
     for place, name in enumerate(("ari", "fowlkes_mallows", "nmi")):
         yield name, centred(getattr(found, name), replicates[:, place])
     yield from ((f"cgacc_{mode}", value) for mode, value in found.cgacc.items())
-    yield from (("groups", found.groups), ("threshold", threshold), ("products", len(asked)))
+    yield from (("groups", found.groups), ("threshold", threshold))
+    yield from (("products", len(asked)), ("validation", len(validation)))
     if notes is not None and (how or how_validated):
         notes["variants"] = "; ".join(filter(None, (how, how_validated)))
 

@@ -1,5 +1,7 @@
 """Embeddings of real photographs, product means, and the Parquet files of skill-embed."""
 
+import json
+
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -81,17 +83,21 @@ def test_command_round_trip(tmp_path, demo, demo_index, run, capsys):
     expected = embed(demo_index, load_encoder(run), rows, threads=1)
     table = pq.read_table(out)
     assert table.column_names == [
-        *("product_id", "key", "view", "product_type", "color", "pattern", "variant_group", "split", "embedding")
+        *("product_id", "key", "view", "product_type", "color", "pattern", "variant_group", "split", "attributes"),
+        "embedding",
     ]
     np.testing.assert_allclose(np.stack(table["embedding"].to_numpy()), expected, atol=1e-5)
     product = demo_index.product[rows]
     assert table["product_id"].to_pylist() == demo_index.column("product_id")[product].tolist()
     assert table["view"].to_pylist() == demo_index.view[rows].tolist()
     assert set(table["split"].to_pylist()) == {"test"}
+    sleeves = [json.loads(row).get("sleeve", "") for row in table["attributes"].to_pylist()]
+    assert sleeves == demo_index.attribute("sleeve")[product].tolist() and len(set(sleeves)) > 1
     metadata = {key.decode(): value.decode() for key, value in table.schema.metadata.items()}
     assert metadata["step"] == "7"
     assert metadata["dataset"] == metadata["trained_on"] == demo_index.fingerprint
     means = pq.read_table(tmp_path / "vectors.products.parquet")
+    assert means["attributes"].to_pylist() == demo_index.column("attributes")[demo_index.select("test")].tolist()
     assert means["product_id"].to_pylist() == demo_index.column("product_id")[demo_index.select("test")].tolist()
     assert sum(means["images"].to_pylist()) == len(rows)
     np.testing.assert_allclose(np.stack(means["embedding"].to_numpy()), product_means(expected, product), atol=1e-5)

@@ -29,6 +29,11 @@ def blobs(n=300, classes=3, dim=8, seed=0):
     return rng.normal(size=(classes, dim))[codes] * 4 + rng.normal(size=(n, dim)), codes
 
 
+def ungrouped(n):
+    """Products of no variant group: each is one of its own."""
+    return np.full(n, "")
+
+
 def test_each_probe_gets_the_gradient_it_would_get_alone():
     torch.manual_seed(0)
     rows, labels = torch.randn(7, 5), torch.randint(0, 3, (7,))
@@ -79,7 +84,7 @@ def test_a_non_linear_probe_is_the_same_alone_and_beside_others():
 def test_separable_classes_are_learned_by_both():
     vectors, codes = blobs()
     labels = codes.astype(str)
-    scores = dict(probe_scores(vectors, labels, np.arange(200), np.arange(200, 300)))
+    scores = dict(probe_scores(vectors, labels, np.arange(200), np.arange(200, 300), ungrouped(300)))
     for kind in probe.KINDS:
         assert scores[f"{kind}/accuracy"] > 0.97 and scores[f"{kind}/recall@90"] > 0.97
         for score in ("accuracy", "recall@90", "recall@95/macro", "recall@95/global"):
@@ -90,7 +95,7 @@ def test_separable_classes_are_learned_by_both():
 def test_labels_that_the_embedding_does_not_know_stay_at_chance():
     vectors, _ = blobs()
     labels = np.random.default_rng(5).integers(0, 2, 300).astype(str)
-    scores = dict(probe_scores(vectors, labels, np.arange(150), np.arange(150, 300)))
+    scores = dict(probe_scores(vectors, labels, np.arange(150), np.arange(150, 300), ungrouped(300)))
     # 150 coins: 0.5 within four standard deviations.
     assert abs(scores["linear/accuracy"] - 0.5) < 4 * 0.5 / np.sqrt(150)
 
@@ -98,7 +103,8 @@ def test_labels_that_the_embedding_does_not_know_stay_at_chance():
 def test_only_the_non_linear_probe_learns_a_parity():
     rng = np.random.default_rng(0)
     vectors = rng.normal(size=(1200, 2))
-    split = make_split(vectors, (vectors[:, 0] * vectors[:, 1] > 0).astype(str), np.arange(1000), np.arange(1000, 1200))
+    parity = (vectors[:, 0] * vectors[:, 1] > 0).astype(str)
+    split = make_split(vectors, parity, np.arange(1000), np.arange(1000, 1200), ungrouped(1200))
     truth = split.test[1].numpy()
     assert (linear_probe(split, (0,))[0].argmax(axis=1) == truth).mean() < 0.65
     assert (nonlinear_probe(split, (0,))[0].argmax(axis=1) == truth).mean() > 0.85
@@ -106,7 +112,7 @@ def test_only_the_non_linear_probe_learns_a_parity():
 
 def test_the_same_seed_gives_the_same_probe_and_leaves_the_generator_alone():
     vectors, codes = blobs(100)
-    split = make_split(vectors, codes.astype(str), np.arange(60), np.arange(60, 100))
+    split = make_split(vectors, codes.astype(str), np.arange(60), np.arange(60, 100), ungrouped(100))
     before = torch.random.get_rng_state()
     np.testing.assert_array_equal(nonlinear_probe(split), nonlinear_probe(split))
     np.testing.assert_array_equal(linear_probe(split, (3,)), linear_probe(split, (3,)))
@@ -115,7 +121,8 @@ def test_the_same_seed_gives_the_same_probe_and_leaves_the_generator_alone():
 
 def test_unlabelled_products_and_unknown_classes_are_dropped():
     labels = np.array(["a", "b"] * 10 + ["", "c", "a", "b", ""])
-    split = make_split(np.random.default_rng(0).normal(size=(25, 4)), labels, np.arange(21), np.arange(21, 25))
+    vectors = np.random.default_rng(0).normal(size=(25, 4))
+    split = make_split(vectors, labels, np.arange(21), np.arange(21, 25), ungrouped(25))
     assert len(split.fit[1]) + len(split.validation[1]) == 20
     assert split.test[1].tolist() == [0, 1] and split.classes == 2
 

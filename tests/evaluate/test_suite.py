@@ -66,6 +66,7 @@ def test_every_score_of_the_suite_has_an_interval_and_replicates(result):
         "classes",
         "groups",
         "products",
+        "validation",
         "train",
         "test",
         "threshold",
@@ -130,7 +131,9 @@ def test_probes_are_scored_and_shown(result):
     assert 0 <= scores["probe/color/nonlinear/recall@95"] <= scores["probe/color/nonlinear/recall@90"] <= 1
     console = Console(record=True, width=200, file=io.StringIO())
     print_table(result, console)
-    assert "Probes on frozen embeddings" in console.export_text()
+    text = console.export_text()
+    assert "Probes on frozen embeddings" in text
+    assert "every other variant group of the evaluated split" in text
 
 
 @pytest.mark.parametrize("width", [50, 80, 120])
@@ -218,6 +221,8 @@ def test_unknown_tasks_are_refused(run, demo):
         (["RUN", "--data", "DATA", "--split", "night"], 2, "all, train, test"),
         (["RUN", "--data", "nowhere"], 3, "dataset.json"),
         (["RUN", "--data", "DATA", "--json", "no/such/folder/x.json"], 2, "does not exist"),
+        (["RUN", "--data", "DATA", "--json", "."], 2, "is a folder"),
+        (["RUN", "--data", "DATA", "--json", "bare"], 2, "is a folder"),
         (["nowhere", "--data", "DATA"], 3, "model.json"),
         (["BARE", "--data", "DATA"], 3, "teacher.safetensors"),
         (["NODATA"], 2, "--data DIR"),
@@ -229,6 +234,8 @@ def test_command_errors(tmp_path, monkeypatch, run, demo, capsys, arguments, cod
     (tmp_path / "bare" / "teacher.safetensors").unlink()
     shutil.copytree(run, tmp_path / "nodata")
     (tmp_path / "nodata" / "config.yaml").write_text("data: ''\n")
+    # Each is refused before anything is scored.
+    monkeypatch.setattr("skill_fast.evaluate.suite._score", None)
     places = {"RUN": str(run), "DATA": str(demo), "BARE": "bare", "NODATA": "nodata"}
     assert main([places.get(argument, argument) for argument in arguments]) == code
     error = capsys.readouterr().err

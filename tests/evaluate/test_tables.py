@@ -2,6 +2,8 @@
 
 import csv
 import json
+import re
+import sys
 
 import numpy as np
 import pytest
@@ -9,8 +11,9 @@ from PIL import Image
 
 from skill_fast.evaluate.bootstrap import mean_of
 from skill_fast.evaluate.compare import differences
-from skill_fast.evaluate.finished import read_finished
+from skill_fast.evaluate.finished import read_all, read_finished
 from skill_fast.evaluate.suite import main
+from skill_fast.evaluate.tables import figure
 
 
 def finished(folder, accuracy, dataset="d"):
@@ -36,16 +39,28 @@ def test_tables_in_the_papers_layout(tmp_path, capsys):
     with open(tmp_path / "out" / "probes.csv", newline="") as file:
         heading, first, second = csv.reader(file)
     assert heading[1:4] == ["pattern Linear Acc", "pattern Linear R@90", "pattern Linear R@95"]
-    assert heading[4] == "pattern Non-linear Acc" and len(heading) == 7
+    assert heading[4] == "pattern Non-linear Acc" and heading[7:] == ["dataset", "split", "protocol"]
     assert first[:3] == ["skill_1", "81.25", "40.62"] and second[:2] == ["dino", "50.00"]
+    assert first[7:] == ["d", "test", "p"] and second[7:] == ["other", "test", "p"]
     text = (tmp_path / "out" / "probes.tex").read_text()
     assert r"skill\_1 & 81.25 & 40.62" in text and text.startswith(r"\begin{tabular}{lrrrrrr}")
     assert (tmp_path / "out" / "probes.md").read_text().splitlines()[2].startswith("| skill_1 | 81.25 |")
     with open(tmp_path / "out" / "color_entropy.csv", newline="") as file:
-        assert list(csv.reader(file))[1] == ["skill_1", "1.0100", "0.2000", "1.6000", "0.5000"]
+        row = dict(zip(*list(csv.reader(file))[:2]))
+    assert [row[f"color/{name}"] for name in ("clusters/mean", "floor/mean", "ceiling/mean")] == [
+        "1.0100",
+        "0.2000",
+        "1.6000",
+    ]
+    assert row["color/design/pattern/purity"] == "0.5000" and row["color/clusters/size_weighted"] == "-"
     with Image.open(tmp_path / "out" / "color_entropy.png") as drawn:
         assert len(drawn.convert("RGB").getcolors(1 << 20)) > 10
     assert "dino was scored on another dataset than skill_1" in capsys.readouterr().out
+    # Each file says so by itself: it may be read without the others.
+    for name in ("probes.md", "color_entropy.md"):
+        assert "\n\nNote: dino was scored on another dataset than skill_1.\n" in (tmp_path / "out" / name).read_text()
+    for name in ("probes.tex", "color_entropy.tex"):
+        assert r"dino was scored on another dataset than skill\_1." in (tmp_path / "out" / name).read_text()
 
 
 def test_the_papers_figures_stand_apart_and_are_marked(tmp_path):
@@ -70,6 +85,80 @@ def test_the_papers_figures_stand_apart_and_are_marked(tmp_path):
     assert main(["tables", str(run), "--out", str(tmp_path / "bare"), "--no-papers"]) == 0
     assert not (tmp_path / "bare" / "papers.csv").exists()
     assert "paper" not in (tmp_path / "bare" / "probes.md").read_text()
+
+
+def cells(path):
+    """The first column of a Markdown table's body, by its unescaped pipes."""
+    return [re.split(r"(?<!\\)\|", line)[1].strip() for line in path.read_text().splitlines()[2:] if line[:1] == "|"]
+
+
+def test_names_are_text_in_every_file(tmp_path):
+    names = [r"$\frac$", "$a$", "a\nb", "*b* _c_ `d` <e> a|b", "[x] & ~y^ 100%", "run#1{z}"]
+    runs = [finished(tmp_path / name, 0.5) for name in names]
+    out = tmp_path / "out"
+    assert main(["tables", *map(str, runs), "--out", str(out), "--no-papers"]) == 0
+    assert cells(out / "probes.md") == [
+        *(r"\$\\frac\$", r"\$a\$", r"a\\nb", r"\*b\* \_c\_ \`d\` \<e\> a\|b", r"\[x\] \& \~y^ 100%", "run#1{z}")
+    ]
+    rows = [line.split(" & ")[0] for line in (out / "probes.tex").read_text().splitlines()[4:-2]]
+    assert rows[0] == r"\$\textbackslash{}frac\$" and rows[2] == r"a\textbackslash{}nb"
+    assert rows[3] == r"{*}b{*} \_c\_ `d` \textless{}e\textgreater{} a\textbar{}b"
+    assert rows[4] == r"{[}x] \& \textasciitilde{}y\textasciicircum{} 100\%" and rows[5] == r"run\#1\{z\}"
+    with open(out / "probes.csv", newline="") as file:
+        assert [row[0] for row in csv.reader(file)][1:] == [name.replace("\n", r"\n") for name in names]
+    drawn = figure(read_all(runs), with_papers=False)
+    drawn.draw_without_rendering()
+    [axes] = drawn.axes
+    assert not any(label.get_parse_math() for label in axes.get_xticklabels())
+    assert "$a$" in [label.get_text() for label in axes.get_xticklabels()]
+
+
+def test_the_legend_covers_no_bar(tmp_path):
+    runs = read_all([finished(tmp_path / f"run-{place}", 0.5) for place in range(7)])
+    for with_papers in (True, False):
+        drawn = figure(runs, with_papers=with_papers)
+        drawn.draw_without_rendering()
+        [legend], [axes] = drawn.legends, drawn.axes
+        assert not legend.get_window_extent().overlaps(axes.get_window_extent())
+
+
+def test_nothing_is_written_where_one_table_can_not_be_made(tmp_path, monkeypatch):
+    run = finished(tmp_path / "run", 0.5)
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    assert main(["tables", str(run), "--out", str(tmp_path / "out")]) == 2
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_entropy_without_its_floor_is_drawn_without_that_mark(tmp_path):
+    run = finished(tmp_path / "run", 0.5)
+    result = json.loads((run / "evaluation.json").read_text())
+    for name in ("color/floor/mean", "color/ceiling/mean", "color/design/pattern/purity"):
+        del result["rows"]["trained"][name]
+    (run / "evaluation.json").write_text(json.dumps(result))
+    assert main(["tables", str(run), "--out", str(tmp_path / "out")]) == 0
+    assert "| run | 1.0100 | - | - |" in (tmp_path / "out" / "color_entropy.md").read_text()
+    [axes] = figure(read_all([run]), with_papers=False).axes
+    assert "purity\nnot recorded" in [text.get_text() for text in axes.texts]
+
+
+def test_an_attribute_with_a_slash_or_a_space_keeps_its_column(tmp_path):
+    run = finished(tmp_path / "run", 0.5)
+    text = (run / "evaluation.json").read_text().replace("probe/pattern/", "probe/style/fit of it/")
+    (run / "evaluation.json").write_text(text)
+    assert main(["tables", str(run), "--out", str(tmp_path / "out")]) == 0
+    with open(tmp_path / "out" / "probes.csv", newline="") as file:
+        heading, row = csv.reader(file)
+    assert heading[1] == "style/fit of it Linear Acc" and row[1:4] == ["50.00", "25.00", "25.00"]
+
+
+def test_runs_of_one_folder_name_are_told_apart(tmp_path):
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    places = [finished(tmp_path / "one" / "run", 0.5), finished(tmp_path / "two" / "run", 0.6, dataset="other")]
+    names = [run.name for run in read_all([*places, places[0], finished(tmp_path / "other", 0.5)])]
+    assert names == ["one/run", "two/run", "one/run (2)", "other"]
+    assert main(["tables", *map(str, places), "--out", str(tmp_path / "out")]) == 0
+    assert "Note: two/run was scored on another dataset than one/run." in (tmp_path / "out" / "probes.md").read_text()
 
 
 def with_replicates(run, name, values):
