@@ -18,6 +18,7 @@ from shards.index import APPEND_FOLDER, DATASET, read_dataset
 from shards.lacking import KnownProducts, Lacking, NothingNew
 from shards.lock import LOCK
 from shards.new_file import write_new
+from shards.output import refuse_links
 from shards.places import Place, place
 from shards.selection import Selection
 from shards.sources.catalogue import choose_format
@@ -87,6 +88,7 @@ def append_told(
     folder = place(out)
     _check(folder, on_duplicate)
     assert isinstance(folder, Path)
+    refuse_links(folder)
     taken = format or choose_format(source)
     prepared_before = 0
     if (folder / APPEND_FOLDER / ARRIVAL).is_file():

@@ -32,7 +32,7 @@ from shards.normalize import PREPROCESS, Jpeg, Normalization
 from shards.output import OWN_NAMES, Output, open_output
 from shards.packing import Packing
 from shards.parts import is_head
-from shards.places import Place, place
+from shards.places import Place, is_within, place
 from shards.resume import begin, finished, prepare
 from shards.selection import Selection, select
 from shards.sources.catalogue import choose_format, open_catalogue
@@ -125,6 +125,12 @@ def build(
     output = open_output(place(out))
     prepare(output, overwrite)
     taken = format or choose_format(source)
+    if taken == "folder" and is_within(output.folder, place(source)):
+        raise BadUsage(
+            f"'{output.folder}' lies within the folder of photographs '{source}'",
+            allowed="a place apart from the catalogue: what is written there would be read as part of it",
+            change="name a folder beside it",
+        )
     catalogue = select(open_catalogue(source, taken, on_duplicate=on_duplicate, **demo_options), order.selection)
     catalogue = narrow(catalogue) if narrow is not None else catalogue
     identity = Identity(str(source), order.options(taken, catalogue.options))

@@ -9,7 +9,6 @@ dataset.json is written last: a folder without it is no data set.
 from __future__ import annotations
 
 import os
-import posixpath
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -26,8 +25,9 @@ from shards.merge_repeats import Repeats, find_repeats, written_products
 from shards.merge_write import copy_shard, moved_duplicates, write_shard
 from shards.output import OWN_FOLDERS, OWN_NAMES, open_output
 from shards.parts import IDENTITY
-from shards.places import Place
+from shards.places import Place, is_within
 from shards.rejects import IMAGE_REASONS, PRODUCT_REASONS
+from shards.resume import unowned_files
 from shards.table_checks import check_readable
 from shards.tables import Cursor, batches
 from shards.torn_groups import check_groups
@@ -66,12 +66,14 @@ def merge(
     datasets = [_opened(source) for source in sources]
     options = merged_options(sources, datasets)
     repeats = find_repeats(sources, datasets, on_duplicate)
-    if not options.get("split"):
-        # Shares of products make splits out of the group's name alone: these agree.
+    if not options.get("split") or repeats.gains:
+        # Shares of products make splits out of the group's name alone: these agree, but where a product without a group
+        # gets one from a later source, and has been put by its own id.
         check_groups(
             lambda: written_products(sources, repeats),
             "the data sets",
-            "build them again with one and the same --split, as in --split train=0.9,test=0.1",
+            "give their products the same groups, and build them again with one and the same --split, as in "
+            "--split train=0.9,test=0.1",
         )
     with ExitStack() as stack:
         stack.enter_context(_cleared(out, overwrite))
@@ -94,7 +96,7 @@ def _check_apart(out: Place, sources: Sequence[Place]) -> None:
     if not sources:
         raise BadUsage("a merge needs one source or more", change="name a data set")
     for source in sources:
-        if any(_is_within(out, home) or _is_within(home, out) for home in _homes(source)):
+        if any(is_within(out, home) or is_within(home, out) for home in _homes(source)):
             raise BadUsage(
                 f"'{out}' and '{source}' are the same place, or one is within the other",
                 allowed="sources apart from the place that is written to",
@@ -110,22 +112,6 @@ def _homes(source: Place) -> set[Place]:
         return {source, *(Path(os.path.realpath(entry.path)).parent for entry in found if entry.is_symlink())}
 
 
-def _is_within(inner: Place, outer: Place) -> bool:
-    """Whether ``inner`` is ``outer`` or lies below it."""
-    if isinstance(inner, Path) and isinstance(outer, Path):
-        real, goal = Path(os.path.realpath(inner)), Path(os.path.realpath(outer))
-        # Two mounts of one folder have two real paths.
-        return any(above == goal or _is_same_file(above, goal) for above in (real, *real.parents))
-    if isinstance(inner, Path) or isinstance(outer, Path) or inner.protocol != outer.protocol:
-        return False
-    low, high = (posixpath.normpath(address.path) for address in (inner, outer))
-    return low == high or low.startswith(high + "/")
-
-
-def _is_same_file(one: Path, other: Path) -> bool:
-    return one.exists() and other.exists() and os.path.samefile(one, other)
-
-
 @contextmanager
 def _cleared(out: Place, overwrite: bool) -> Iterator[None]:
     """Hold the place ``out``, without what an interrupted merge left there; no build may go on in it."""
@@ -134,6 +120,7 @@ def _cleared(out: Place, overwrite: bool) -> Iterator[None]:
     foreign = sorted(name for name in found if not OWN_NAMES.fullmatch(name) and name not in OWN_FOLDERS)
     held = "a finished data set" if DATASET in found else ""
     held = held or ("an unfinished build" if IDENTITY in output.journal_sizes() else "")
+    foreign += unowned_files(found)
     held = held or (f"other things: {', '.join(foreign[:5])}" if foreign else "")
     if held and not overwrite:
         raise BadUsage(

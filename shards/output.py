@@ -28,6 +28,17 @@ OWN_NAMES = re.compile(
 OWN_FOLDERS = frozenset({JOURNAL, GONE, APPEND_FOLDER})
 
 
+def refuse_links(folder: Path) -> None:
+    """Raise BadUsage where ``folder`` leads nowhere, or a folder in it that is emptied and removed is a link."""
+    for path in (folder, *(folder / name for name in sorted(OWN_FOLDERS))):
+        if path.is_symlink() and (path != folder or not path.exists()):
+            raise BadUsage(
+                f"'{path}' is a link" + ("" if path.exists() else " that leads nowhere"),
+                allowed=f"a folder, or a link to one; {', '.join(sorted(OWN_FOLDERS))} in it are folders",
+                change="remove the link; nothing behind it was touched",
+            )
+
+
 class Output(Protocol):
     staging: Path
     """Where shards are written; they stay there until they are published."""
@@ -73,6 +84,7 @@ class LocalOutput:
     def __init__(self, folder: Path) -> None:
         if folder.exists() and not folder.is_dir():
             raise BadUsage(f"'{folder}' is not a folder", allowed="a folder that is empty or does not exist yet")
+        refuse_links(folder)
         self.folder = self.staging = folder
         self.journal = self.staging_journal = folder / JOURNAL
         self._lock = Lock(self.journal, folder)

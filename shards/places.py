@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import posixpath
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -148,3 +149,19 @@ def entries(folder: Place) -> dict[str, int | None]:
     }
     sizes.pop("", None)  # an empty object that stands for the folder itself
     return sizes
+
+
+def is_within(inner: Place, outer: Place) -> bool:
+    """Whether ``inner`` is ``outer`` or lies below it."""
+    if isinstance(inner, Path) and isinstance(outer, Path):
+        real, goal = Path(os.path.realpath(inner)), Path(os.path.realpath(outer))
+        # Two mounts of one folder have two real paths.
+        return any(above == goal or _is_same_file(above, goal) for above in (real, *real.parents))
+    if isinstance(inner, Path) or isinstance(outer, Path) or inner.protocol != outer.protocol:
+        return False
+    low, high = (posixpath.normpath(address.path) for address in (inner, outer))
+    return low == high or low.startswith(high + "/")
+
+
+def _is_same_file(one: Path, other: Path) -> bool:
+    return one.exists() and other.exists() and os.path.samefile(one, other)

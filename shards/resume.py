@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
@@ -29,16 +29,24 @@ def prepare(output: Output, overwrite: bool) -> None:
     names = output.sizes()
     foreign = sorted(name for name in names if not OWN_NAMES.fullmatch(name) and name not in OWN_FOLDERS)
     foreign += [APPEND_FOLDER] if APPEND_FOLDER in names and DATASET not in names else []
-    if DATASET not in names and JOURNAL not in names and any(map(SHARD_NAME.fullmatch, names)) and not overwrite:
+    if (unowned := unowned_files(names)) and not overwrite:
+        what = "shards" if any(map(SHARD_NAME.fullmatch, unowned)) else f"'{unowned[0]}'"
         raise BadUsage(
-            f"folder '{output.folder}' holds shards, but neither {DATASET} nor the journal of an unfinished build",
+            f"folder '{output.folder}' holds {what}, but neither {DATASET} nor the journal of an unfinished build",
             allowed="a folder that is empty, does not exist yet or was left by an unfinished build",
-            change=f"bring {DATASET} back from a copy, take another folder, or pass --overwrite to lose these shards",
+            change=f"bring {DATASET} back from a copy, take another folder, or pass --overwrite to lose {what}",
         )
     if DATASET in names and BUILT not in names and not overwrite:
         raise occupied(output, "a finished data set")
     if foreign and DATASET not in names and not overwrite:
         raise occupied(output, f"other things: {', '.join(foreign[:5])}")
+
+
+def unowned_files(names: Mapping[str, int | None]) -> list[str]:
+    """Files named as a build's are, where nothing says that one wrote them: they may be somebody's tables."""
+    if DATASET in names or JOURNAL in names:
+        return []
+    return sorted(name for name in names if OWN_NAMES.fullmatch(name))
 
 
 def finished(output: Output) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
@@ -148,6 +149,8 @@ class Gathering:
             )
             labels = mention.labels | labels
             attributes = mention.attributes | attributes
+        if any(mention.labels.get("split") == "test" for mention in mentions):
+            labels["split"] = "test"  # Nothing that is tested on is trained on, whichever row comes first.
         return mentions[0]._replace(labels=labels, attributes=attributes)
 
 
@@ -175,6 +178,12 @@ def _dumped(mention: Mention) -> str:
                 json.dumps({name: value}, ensure_ascii=False, default=str).encode("utf-8")
             except UnicodeEncodeError as error:
                 raise BadRow(f"{shown(name)} is no Unicode text: {error.reason}") from error
+        for photograph in mention.photographs:
+            try:
+                # Of a local file any bytes may be the name; Python holds those that are no UTF-8 as surrogates.
+                photograph.encode("utf-8") if "://" in photograph else os.fsencode(photograph)
+            except UnicodeEncodeError as error:
+                raise BadRow(f"the photograph's name is no Unicode text: {error.reason}") from error
     return text
 
 

@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -425,3 +426,31 @@ def test_texts_with_several_others_beside_them() -> None:
     parts = [(["a", "b", "", "c"], ["x", "x", "x", "x"]), (["a", "b", "", "c", "a"], ["y", "", "y", "x", "z"])]
     assert with_several((pa.array(first), pa.array(second)) for first, second in parts) == 1
     assert with_several([]) == 0
+
+
+def test_a_product_that_gains_a_group_stays_in_its_split_only_where_the_group_is(tmp_path: Path) -> None:
+    """By shares of products a product without a group goes by its own id, one with a group by the group's name."""
+    by_half = Selection(split=(("train", 0.5), ("test", 0.5)))
+    names = [f"p{number}" for number in range(6)]
+    group = {name: {"variant_group": "g"} for name in names}
+    alone = made(tmp_path / "alone", dict.fromkeys(names, 1), selection=by_half)
+    grouped = made(tmp_path / "grouped", dict.fromkeys(names, 1), labels=group, selection=by_half)
+    splits = {product["split"] for product, _ in content(alone).values()}
+    assert splits == {"train", "test"}, "six names of which some go to either side"
+    with pytest.raises(BadData, match=r"1 variant group in more than one split of .*'g': 'p\d' in "):
+        merge(tmp_path / "out", [alone, grouped], on_duplicate="merge")
+    assert not (tmp_path / "out").exists()
+    merge(tmp_path / "first", [alone, grouped], on_duplicate="first")
+    merge(tmp_path / "other way", [grouped, alone], on_duplicate="merge")
+    assert pq.read_table(tmp_path / "other way" / "products.parquet")["variant_group"].to_pylist() == ["g"] * 6
+
+
+@pytest.mark.parametrize("name", [*TABLES, ".built.json"])
+def test_somebodys_table_is_not_taken_for_what_a_merge_left(two: tuple[Path, Path], tmp_path: Path, name: str) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / name).write_text("mine")
+    for _ in range(2):
+        with pytest.raises(BadUsage, match=f"other things: {re.escape(name)}"):
+            merge(tmp_path / "out", two)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [name]
+    assert (tmp_path / "out" / name).read_text() == "mine"

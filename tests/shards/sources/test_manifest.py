@@ -8,10 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shards.build import build
 from shards.errors import BadData
 from shards.rejects import Reject
 from shards.sources.catalogue import choose_format, open_catalogue
 from shards.sources.manifest import catalogue
+from tests.shards.conftest import photograph
 
 ROWS = [
     {"product_id": "a", "image_path": "1.jpg", "color": "red", "fit": "slim", "other_attrs": '{"season": 3}'},
@@ -248,3 +250,27 @@ def test_a_column_of_parquet_nested_deeply_is_refused_as_a_file(tmp_path: Path, 
     pq.write_table(table, tmp_path / "m.parquet")
     with pytest.raises(BadData, match=r"can not be read as Parquet: .*nested"):
         list(catalogue(tmp_path / "m.parquet").entries)
+
+
+@pytest.mark.parametrize("path", ["s3://bucket/\\ud83d.jpg", "images/\\ud83d.jpg"])
+def test_a_photographs_name_that_no_file_can_have_is_one_bad_row(tmp_path: Path, path: str) -> None:
+    """Half of a surrogate pair, as JSON may hold it; the rows around it are built."""
+    photograph(tmp_path / "good.png")
+    rows = [f'{{"product_id": "{name}", "image_path": "{file}"}}' for name, file in (("p", "good.png"), ("r", path))]
+    (tmp_path / "catalogue.jsonl").write_text("\n".join([*rows, rows[0].replace('"p"', '"q"')]))
+    counts = build(tmp_path / "catalogue.jsonl", tmp_path / "out", workers=0)["counts"]
+    assert counts["images_rejected"] == {"bad_row": 1} and counts["images_written"] == 2
+    [line] = [row for row in pq.read_table(tmp_path / "out" / "rejected.parquet").to_pylist()]
+    assert "photograph's name is no Unicode text" in line["detail"]
+
+
+@pytest.mark.parametrize("order", [("train", "test"), ("test", "train"), ("test", "")])
+def test_a_product_that_a_row_says_is_tested_is_not_trained_on(tmp_path: Path, order: tuple[str, str]) -> None:
+    rows = ["product_id,image_path,split"]
+    for place, split in enumerate(order):
+        photograph(tmp_path / f"{place}.png", seed=place)
+        rows.append(f"p,{place}.png,{split}")
+    (tmp_path / "catalogue.csv").write_text("\n".join(rows))
+    build(tmp_path / "catalogue.csv", tmp_path / "out", workers=0)
+    [product] = pq.read_table(tmp_path / "out" / "products.parquet").to_pylist()
+    assert (product["split"], product["images"]) == ("test", 2)
