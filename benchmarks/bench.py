@@ -10,14 +10,11 @@ without a GPU the CPU's rows run. Afterwards ``python -m benchmarks.report --rec
 from __future__ import annotations
 
 import argparse
-import os
-import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,14 +23,13 @@ import torch
 
 from benchmarks.archive import read
 from benchmarks.catalogues import drawn_photographs
+from benchmarks.processes import CLOSING_S, end
 from shards.build import build
 from shards.errors import BadUsage, Failure, exit_with
 from skill_fast.cache_folder import cache_folder
 
 PHOTOGRAPHS = 96
 DATA, OUT, LEFT_S = "{data}", "{out}", "{left_s}"
-CLOSING_S = 5.0
-"""After SIGTERM, before SIGKILL."""
 
 
 @dataclass(frozen=True)
@@ -108,14 +104,10 @@ def in_time(command: Sequence[str], seconds: float) -> int | None:
     try:
         return process.wait(timeout=seconds)
     except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGTERM)
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(timeout=CLOSING_S)
         return None
     finally:
         if process.poll() is None:  # Ctrl-C too: no benchmark goes on behind this one's back
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            end(process, CLOSING_S)
 
 
 def drawn_shards() -> Path:

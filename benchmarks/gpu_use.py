@@ -46,7 +46,10 @@ def _since(sample: GpuSample, start_s: float) -> dict[str, Any]:
 
 
 def memory_fields(device: torch.device | str) -> dict[str, float]:
-    """Peak of what torch held on the GPU since the start; on a CPU the peak of the process."""
+    """Peak of what torch held on the GPU since the start; on a CPU the peak of the process.
+
+    To be read before ``stopwatch.clocked`` is called: it begins a new peak.
+    """
     device = torch.device(device)
     if device.type == "cuda":
         return {

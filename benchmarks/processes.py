@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -15,6 +16,8 @@ import psutil
 
 from skill_fast.errors import Failure
 
+CLOSING_S = 5.0
+"""After SIGTERM, before SIGKILL."""
 Record = dict[str, Any]
 J = TypeVar("J")
 
@@ -51,15 +54,45 @@ def in_a_process(module: str, arguments: Sequence[str], timeout_s: float) -> Rec
         try:
             output, errors = process.communicate(timeout=timeout_s)
         except subprocess.TimeoutExpired:
-            for started in (*psutil.Process(process.pid).children(recursive=True), process):
-                with suppress(psutil.NoSuchProcess):
-                    started.kill()
+            _signal(started_by(process), signal.SIGKILL)
             process.communicate()
             return {"can_not": f"no figure within {timeout_s:.0f} s"}
     if process.returncode:
         said = [line for line in errors.splitlines() if line.strip()]
         return {"can_not": f"exit code {process.returncode}: {said[-1] if said else 'no message'}"}
     return json.loads(output.splitlines()[-1])
+
+
+def end(process: subprocess.Popen[Any], closing_s: float = CLOSING_S) -> None:
+    """End a process and all that it started, in whatever sessions: SIGTERM, and SIGKILL to what lives ``closing_s`` on.
+
+    torchrun gives each rank a session of its own, so that a signal to the launcher's group reaches no rank.
+    """
+    tree, began = started_by(process), time.monotonic()
+    try:
+        _signal(tree, signal.SIGTERM)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=closing_s)
+        psutil.wait_procs(tree, timeout=max(0.0, began + closing_s - time.monotonic()))
+    finally:  # a second Ctrl-C too
+        left = [*tree, *started_by(process)]
+        _signal(left, signal.SIGKILL)
+        process.wait()
+        psutil.wait_procs(left, timeout=closing_s)
+
+
+def started_by(process: subprocess.Popen[Any]) -> list[psutil.Process]:
+    """The process and its descendants; none once it has ended, for then they are no longer its children."""
+    with suppress(psutil.NoSuchProcess):
+        itself = psutil.Process(process.pid)
+        return [itself, *itself.children(recursive=True)]
+    return []
+
+
+def _signal(tree: Sequence[psutil.Process], which: signal.Signals) -> None:
+    for each in tree:
+        with suppress(psutil.NoSuchProcess):  # raised too where another process has the number by now
+            each.send_signal(which)
 
 
 def rounds(

@@ -5,8 +5,12 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import os
+import signal
 import sys
+import threading
 import time
+from contextlib import suppress
 from itertools import accumulate
 
 import pytest
@@ -97,6 +101,40 @@ p = subprocess.Popen([sys.executable, '-c', {child!r}]); open(sys.argv[1], 'w').
             break
         time.sleep(0.1)
     assert not running(pid)
+
+
+IN_A_SESSION_OF_ITS_OWN = """
+import subprocess, sys, time
+code = "import signal, time; IGNORES and signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(120)"
+p = subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
+open(sys.argv[1] + "~", "w").write(str(p.pid))
+__import__("os").rename(sys.argv[1] + "~", sys.argv[1])
+time.sleep(120)
+"""
+"""As torchrun starts its ranks."""
+
+
+@pytest.mark.parametrize("ignores", [False, True])
+def test_ctrl_c_ends_children_in_sessions_of_their_own(ignores, tmp_path, monkeypatch):
+    monkeypatch.setattr("benchmarks.bench.CLOSING_S", 1.0)
+    code, told = IN_A_SESSION_OF_ITS_OWN.replace("IGNORES", str(ignores)), tmp_path / "pid"
+    pids = []
+
+    def ctrl_c() -> None:
+        while not told.exists():
+            time.sleep(0.1)
+        pids.append(int(told.read_text()))
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=ctrl_c, daemon=True).start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            in_time([sys.executable, "-c", code, str(told)], 100.0)
+        assert not running(pids[0])
+    finally:
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
 
 def running(pid: int) -> bool:

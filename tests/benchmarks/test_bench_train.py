@@ -172,6 +172,15 @@ def test_every_row_of_a_gpus_sweep_runs_and_a_setting_that_can_not_says_why(draw
             check_readings(row, batch=8 if name == ", batch 8" else 4)
 
 
+def test_peak_memory_is_the_trainings_own(drawn, tmp_path):
+    """Read right behind the steps from disk, before batches are kept, and before a product on a GPU resets the peak."""
+    command = [sys.executable, "-m", "tests.benchmarks.memory_worker", str(drawn), str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=300)
+    order = json.loads((tmp_path / "order.json").read_text())
+    assert order[:2] == ["timed", "memory_fields"] and order.count("memory_fields") == 1
+    assert order.count("timed") == 3 and "clocked" in order[2:]
+
+
 def check_readings(row: dict, batch: int) -> None:
     wanted = {"sm_percent": nvml_stub.SM, "memory_percent": nvml_stub.MEMORY, "nvjpg_percent": nvml_stub.NVJPG}
     wanted |= {"power_w": nvml_stub.POWER_W, "pcie_to_gpu_mb_per_s": 12_000, "pcie_from_gpu_mb_per_s": 3_000}
