@@ -165,9 +165,10 @@ def test_a_failure_ends_its_chunk_and_is_not_laid_on_a_photograph(engine: LocalE
 
 
 def test_a_photograph_over_the_memory_limit_is_out_of_memory(good: Task, tmp_path: Path) -> None:
-    Image.new("RGB", (5000, 3000), "red").save(tmp_path / "large.png", compress_level=1)
+    """Its pixels alone, 4 bytes each, are 183 MiB; a child itself holds 75 to 90 MiB, by machine."""
+    Image.new("RGB", (8000, 6000), "red").save(tmp_path / "large.png", compress_level=1)
     large = Task(tmp_path / "large.png")
-    with contextlib.closing(LocalEngine(Normalization(), workers=1, memory_bytes=80 << 20)) as engine:
+    with contextlib.closing(LocalEngine(Normalization(), workers=1, memory_bytes=128 << 20)) as engine:
         assert kinds(engine.submit([good, large, good]).result()) == ["jpeg", "out_of_memory", "jpeg"]
     with contextlib.closing(LocalEngine(Normalization(), workers=1)) as engine:
         assert kinds(engine.submit([large]).result()) == ["jpeg"]
