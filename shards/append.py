@@ -15,7 +15,7 @@ from shards.build import NothingWritten, build
 from shards.counting import Progress
 from shards.errors import BadData, BadUsage
 from shards.index import APPEND_FOLDER, DATASET, read_dataset
-from shards.lacking import KnownProducts, Lacking, NothingNew
+from shards.lacking import KnownProducts, KnownRejects, Lacking, NothingNew
 from shards.lock import LOCK
 from shards.new_file import write_new
 from shards.output import refuse_links
@@ -23,6 +23,7 @@ from shards.places import Place, place
 from shards.selection import Selection
 from shards.sources.catalogue import choose_format
 from shards.sources.product import Catalogue, Product
+from shards.summary import printable
 from shards.torn_groups import check_groups, grouped_products
 from shards.verify import verify
 
@@ -50,10 +51,10 @@ def append(
 
     The new products are a build of their own in OUT/.append: the same call goes on after any interruption, and where
     that build was finished it adds behind it what the source has gained since. Until they arrive (``arrival.py``) the
-    data set is the old one. Where the source has nothing new, or nothing new can be used,
-    nothing changes. What the data set lists as rejected is not listed or counted again. Photographs are not compared
-    with those of older products. Raises what ``build`` raises but for that; BadData for a damaged data set; BadUsage
-    for a place in object storage, a data set that was capped, and "merge", which would change finished shards.
+    data set is the old one. Where the source has nothing new, or nothing new can be used, nothing changes. What the
+    data set lists as rejected is not listed or counted again, other rejects are. Photographs are not compared with
+    those of older products. Raises what ``build`` raises but for that; BadData for a damaged data set; BadUsage for a
+    place in object storage, a data set that was capped, and "merge", which would change finished shards.
     """
     how: dict[str, Any] = {"workers": workers, "engine": engine, "ray_address": ray_address, "progress": progress}
     how |= demo_options
@@ -107,11 +108,12 @@ def append_told(
             )
             was_built = (staging / BUILD / DATASET).is_file()
             try:
-                with KnownProducts(folder) as known:
-                    narrow = Lacking(known, on_duplicate, folder)
+                with KnownProducts(folder) as known, KnownRejects(folder) as listed:
+                    narrow = Lacking(known, listed, on_duplicate, folder)
                     noted = _noted(narrow, folder, staging, dataset)
                     built = _build(staging / BUILD, source, dataset, noted, format=taken, **how, **demo_options)
             except (NothingNew, NothingWritten):
+                _say_what_is_not_listed(narrow)
                 shutil.rmtree(staging)
                 return Appended(dataset, 0, narrow.already_there, prepared_before)
             except BadData:
@@ -170,6 +172,16 @@ def _say_what_is_not_added(photographs: int) -> None:
             "added: build these products apart and merge --on-duplicate merge",
             file=sys.stderr,
         )
+
+
+def _say_what_is_not_listed(narrow: Lacking) -> None:
+    if (first := narrow.first_not_listed) is not None:
+        several = narrow.not_listed > 1
+        line = (
+            f"{narrow.not_listed:,} {'rows or files' if several else 'row or file'} of the source can not be used and "
+            f"{'are' if several else 'is'} not listed, for nothing is added (first: {first.reason}, {first.detail})"
+        )
+        print(printable(line), file=sys.stderr)
 
 
 def _check(folder: Place, on_duplicate: str) -> None:

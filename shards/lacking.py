@@ -96,6 +96,9 @@ class KnownRejects(_Known):
         for batch in batches(folder, "rejected.parquet"):
             self._add(map(_reject_key, batch.to_pylist()))
 
+    def __contains__(self, reject: Reject) -> bool:
+        return self._has(_reject_key(vars(reject)))
+
     def new_rows(self, batch: pa.RecordBatch) -> tuple[pa.RecordBatch, Counter[str]]:
         """What of a batch of rejected.parquet is not known, and how many of each reason are."""
         known = [self._has(_reject_key(row)) for row in batch.to_pylist()]
@@ -115,25 +118,31 @@ class NothingNew(Exception):
 
 
 class Lacking:
-    """Leaves a catalogue without the products of a data set, and without the rejects that name one of them."""
+    """Leaves a catalogue without the products of a data set, and without the rejects of these that it lists."""
 
-    def __init__(self, known: KnownProducts, on_duplicate: str, folder: Place) -> None:
-        self._known, self._on_duplicate, self._folder = known, on_duplicate, folder
+    def __init__(self, known: KnownProducts, listed: KnownRejects, on_duplicate: str, folder: Place) -> None:
+        self._known, self._listed, self._on_duplicate, self._folder = known, listed, on_duplicate, folder
         self.already_there = 0
         """Products of the catalogue that the data set has."""
         self.photographs_not_added = 0
         """Of these, beyond the number that was seen before."""
+        self.not_listed = 0
+        """Rejects of the catalogue itself that the data set does not list."""
+        self.first_not_listed: Reject | None = None
 
     def __call__(self, catalogue: Catalogue) -> Catalogue:
         """Goes through the catalogue once, to count what is to be seen.
 
         Raises NothingNew where no product is, and BadData at the first known one where that is an error.
         """
-        products = images = self.already_there = self.photographs_not_added = 0
+        products = images = self.already_there = self.photographs_not_added = self.not_listed = 0
         for entry in catalogue.entries:
             known = entry.product_id in self._known
             if isinstance(entry, Reject):
-                images += not known and entry.reason in IMAGE_REASONS
+                listed = entry in self._listed
+                images += not (known and listed) and entry.reason in IMAGE_REASONS
+                self.not_listed += not listed
+                self.first_not_listed = self.first_not_listed or (None if listed else entry)
             elif not known:
                 products, images = products + 1, images + len(entry.photographs)
             elif self._on_duplicate == "error":
@@ -147,7 +156,7 @@ class Lacking:
                 self.photographs_not_added += self._known.gained(entry)
         if not products:
             raise NothingNew
-        return replace(catalogue, entries=_New(catalogue, self._known), images=images)
+        return replace(catalogue, entries=_New(catalogue, self._known, self._listed), images=images)
 
 
 class _New:
@@ -156,12 +165,12 @@ class _New:
     Can be gone through again.
     """
 
-    def __init__(self, catalogue: Catalogue, known: KnownProducts) -> None:
-        self._catalogue, self._known = catalogue, known
+    def __init__(self, catalogue: Catalogue, known: KnownProducts, listed: KnownRejects) -> None:
+        self._catalogue, self._known, self._listed = catalogue, known, listed
 
     def __iter__(self) -> Iterator[Product | Reject]:
         for entry in self._catalogue.entries:
-            if entry.product_id not in self._known:
+            if entry.product_id not in self._known or (isinstance(entry, Reject) and entry not in self._listed):
                 yield entry
             elif isinstance(entry, Product) and (gained := self._known.gained(entry)):
                 why = f"was there before; {gained} of its {len(entry.photographs)} photographs are new and not added"
