@@ -27,10 +27,10 @@ from skill_fast.engine.optimizer import Course, StepValues
 from skill_fast.engine.teacher import ShardedTeacher
 from skill_fast.errors import Preempted
 from skill_fast.kernels import describe
-from skill_fast.methods import Method
+from skill_fast.methods import METHODS, Method
 from skill_fast.models.speed import attention_backend
 from skill_fast.telemetry.clock import Clock
-from skill_fast.telemetry.collapse import verdict
+from skill_fast.telemetry.collapse import CollapseWatch
 from skill_fast.telemetry.sinks import Sinks
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
@@ -61,7 +61,11 @@ class Run:
     """At held-out products, say; closed with the run."""
     step: int = 0
     """Optimizer steps done, those that were skipped for non-finite gradients included."""
-    _warned: bool = field(default=False, init=False)
+    _collapse: CollapseWatch = field(init=False)
+
+    def __post_init__(self) -> None:
+        names = (name for name, kind in METHODS.items() if isinstance(self.method, kind))
+        self._collapse = CollapseWatch(next(names, "skill"))
 
     def __enter__(self) -> Run:
         return self
@@ -192,13 +196,10 @@ class Run:
         return logged | {"grad_norm": engine.grad_norm}
 
     def _warn(self, row: Mapping[str, Any]) -> None:
-        """Say it in words when outputs collapse, on rank 0, at most once until they recover."""
-        seen = {name.removeprefix("watch/"): value for name, value in row.items() if value is not None}
         center = self.method.state_dict().get("center")
-        wrong = verdict(seen if center is None else seen | {"prototypes": center.numel()})
-        if wrong and not self._warned and self.engine.rank == 0:
+        wrong = self._collapse(row if center is None else {**row, "prototypes": center.numel()})
+        if wrong and self.engine.rank == 0:
             print(f"step {self.step}: {wrong}", file=sys.stderr)
-        self._warned = bool(wrong)
 
     def _mean_over_ranks(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         if self.engine.world_size == 1:

@@ -15,6 +15,7 @@ from skill_fast.methods import METHODS
 from skill_fast.models.siamese import Siamese
 from skill_fast.models.vit import build_backbone
 from skill_fast.presets import PRESETS
+from skill_fast.telemetry.collapse import unit_std
 
 
 # begin of the method
@@ -71,14 +72,19 @@ class Dead(Whitened):
             for weight in network.parameters():
                 torch.nn.init.zeros_(weight)
 
+    def loss(self, student, crops, teacher_temp, labels=None):
+        loss, logged = super().loss(student, crops, teacher_temp, labels)
+        with torch.no_grad():
+            return loss, logged | {"projection_std": unit_std(self.student(crops["global"])[0])}
 
-def main(data: str, out: str, ds_config: str, dead: str = "") -> None:
+
+def main(data: str, out: str, ds_config: str, dead: str = "", watch_every: str = "10") -> None:
     if dead:
         METHODS["whitened"] = Dead
     demo = PRESETS["demo"]
     backbone = replace(demo.backbone, image_size=32, embed_dim=24, depth=1, num_heads=2)
     config = replace(demo, method="whitened", data=data, out=out, steps=30, backbone=backbone, evaluate=False)
-    config = replace(config, log_every=10, watch_every=10, watch_products=16)
+    config = replace(config, log_every=10, watch_every=int(watch_every), watch_products=16)
     train.start(Command(config, "whitened", Path(ds_config), fresh=False, allow_change=False))
 
 

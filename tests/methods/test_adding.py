@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from skill_fast.models.encoder import load_encoder
 from tests.conftest import metrics
 from tests.engine.launch import launch
@@ -25,11 +27,16 @@ def test_forty_lines_are_a_method(drawn, tmp_path):
     assert load_encoder(tmp_path / "run").about["method"] == "whitened"
 
 
-def test_a_collapsed_encoder_is_said_in_words_once(drawn, tmp_path):
+@pytest.mark.parametrize(("watch_every", "what"), [(10, "embeddings"), (0, "projections")])
+def test_a_collapsed_encoder_is_said_in_words_once(drawn, tmp_path, watch_every, what):
+    """By a look at held-out products, and without one by what the method logs of its projections."""
     ds_config = tmp_path / "ds.json"
     ds_config.write_text(json.dumps({"train_batch_size": 16, "zero_optimization": {"stage": 1}}))
-    [done] = launch("toy_method_worker.py", 1, str(drawn), str(tmp_path / "run"), str(ds_config), "dead")
+    [done] = launch(
+        "toy_method_worker.py", 1, str(drawn), str(tmp_path / "run"), str(ds_config), "dead", str(watch_every)
+    )
     assert done.returncode == 0, done.stdout
-    assert [row["watch/rank"] < 2 for row in metrics(tmp_path / "run")] == [True] * 3
-    assert done.stdout.count("step 10: the embeddings point nearly the same way: try") == 1
+    looked_at = [row["watch/rank"] < 2 for row in metrics(tmp_path / "run") if "watch/rank" in row]
+    assert looked_at == [True] * (3 if watch_every else 0)
+    assert done.stdout.count(f"step 10: the {what} point nearly the same way: try") == 1
     assert done.stdout.count("the same way") == 1

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skill_fast.telemetry.collapse import rank_me, unit_std, verdict
+from skill_fast.telemetry.collapse import CollapseWatch, rank_me, unit_std, verdict
 
 
 @settings(max_examples=20, deadline=None)
@@ -49,6 +50,8 @@ ALIVE = {"rank": 30.0, "std": 0.8, "teacher_entropy": 3.0, "kl": 0.6, "prototype
         ({"rank": 1.2}, "the same way"),
         ({"std": 0.01}, "the same way"),
         ({"std": math.nan}, ""),
+        ({"projection_std": 0.01}, "projections point nearly the same way"),
+        ({"projection_std": 0.9}, ""),
     ],
 )
 def test_a_collapse_is_said_in_words_with_an_option_to_try(change, word):
@@ -58,3 +61,33 @@ def test_a_collapse_is_said_in_words_with_an_option_to_try(change, word):
 
 def test_methods_without_a_teacher_are_judged_by_what_they_have():
     assert verdict({"loss": 1.0}) == "" and "the same way" in verdict({"loss": 1.0, "std": 0.0})
+
+
+@pytest.mark.parametrize(
+    "figures", [{"teacher_entropy": math.log(256), "kl": 0.0}, {"teacher_entropy": 0.0, "kl": 0.0}]
+)
+@pytest.mark.parametrize("method", ["skill", "dino"])
+def test_the_options_are_those_of_the_method(figures, method):
+    said = verdict(ALIVE | figures, method)
+    assert set(re.findall(r"--(skill|dino)\.", said)) == {method}
+
+
+def test_a_collapse_is_said_once_until_it_is_over():
+    """Rows without a look at held-out products neither end a collapse nor begin one."""
+    watch = CollapseWatch("simsiam")
+    rows = [
+        {"watch/std": 0.01},
+        {},
+        {"watch/std": 0.01},
+        {},
+        {"watch/std": 0.5},
+        {},
+        {"watch/std": 0.02},
+        {"loss": None},
+    ]
+    assert [bool(watch(row)) for row in rows] == [True, False, False, False, False, False, True, False]
+
+
+def test_the_projections_are_judged_where_nothing_else_is_looked_at():
+    watch = CollapseWatch("byol")
+    assert not watch({"projection_std": 0.6}) and "projections" in watch({"projection_std": 0.05})
