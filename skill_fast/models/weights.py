@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import os
 import pickle
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from skill_fast.errors import BadData, exit_with
+from skill_fast.errors import BadData, BadUsage, exit_with
 from skill_fast.models.encoder import load_encoder
 from skill_fast.models.vit import fitted_weights
 
@@ -46,9 +47,8 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     except FileNotFoundError:
         raise BadData(f"'{file}' does not exist", change="--init-from FILE") from None
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise BadData(
-            f"'{file}' can not be read as weights: {reason}",
+            f"'{file}' can not be read as weights: {_reason(error)}",
             allowed="a .safetensors file, or a torch file that holds nothing but tensors and plain values",
             change="convert it to safetensors, or name another --init-from",
         ) from error
@@ -91,10 +91,16 @@ def export(run: str | os.PathLike[str], out: str | os.PathLike[str], format: str
     """Write a run's encoder for timm (safetensors) or for DINO's tools (a torch file, keys "teacher": "backbone.*").
 
     ``timm.create_model(NAME, checkpoint_path=OUT, num_classes=0, ...)`` and DINO's ``eval_knn.py
-    --pretrained_weights OUT --checkpoint_key teacher`` take them.
+    --pretrained_weights OUT --checkpoint_key teacher`` take them. Raises BadUsage where OUT can not be a file.
     """
     weights = {name: tensor.contiguous() for name, tensor in load_encoder(run).backbone.state_dict().items()}
     target = Path(out)
+    if target.is_dir() or not target.parent.is_dir():
+        raise BadUsage(
+            f"'{target}' is a folder" if target.is_dir() else f"the folder '{target.parent}' does not exist",
+            allowed="a file's path in a folder that exists",
+            change="OUT",
+        )
     beside = target.with_name(target.name + ".tmp")
     if format == "timm":
         save_file(weights, beside)
@@ -104,7 +110,16 @@ def export(run: str | os.PathLike[str], out: str | os.PathLike[str], format: str
 
 
 def _load_torch(file: Path) -> Any:
-    return torch.load(file, map_location="cpu", weights_only=True)
+    # DINO's full checkpoints hold their command line, ``args``; a Namespace is attributes and no code.
+    with torch.serialization.safe_globals([argparse.Namespace]):
+        return torch.load(file, map_location="cpu", weights_only=True)
+
+
+def _reason(error: Exception) -> str:
+    """An error's first line, and of torch's refusal the name of what was refused."""
+    if refused := re.search(r"GLOBAL (\S+)", str(error)):
+        return f"it holds a '{refused.group(1)}', which could run code"
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
 def _named(held: Any) -> bool:

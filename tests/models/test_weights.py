@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import os
+import re
 
 import pytest
 import timm
@@ -43,7 +45,13 @@ def full_checkpoint(model: OfficialVisionTransformer) -> dict:
     head = {"head.mlp.0.weight": torch.ones(2, 2), "head.last_layer.weight_g": torch.ones(4, 1)}
     teacher = {f"backbone.{name}": value for name, value in model.state_dict().items()} | head
     student = {f"module.{name}": -value for name, value in teacher.items()}
-    return {"student": student, "teacher": teacher, "epoch": 3}
+    settings = argparse.Namespace(arch="vit_small", local_crops_scale=(0.05, 0.4), use_fp16=True, lr=5e-4, gpu=0)
+    optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.ones(2))]).state_dict()
+    loss = {"center": torch.zeros(1, 4)}
+    return {
+        **{"student": student, "teacher": teacher, "optimizer": optimizer, "epoch": 3, "args": settings},
+        **{"dino_loss": loss, "fp16_scaler": {"scale": 65536.0, "_growth_tracker": 0}},
+    }
 
 
 def student_alone(model: OfficialVisionTransformer) -> dict:
@@ -115,7 +123,7 @@ class Runs:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"x": Runs()}, "can not be read as weights"),
+        ({"x": Runs()}, "can not be read as weights: it holds a 'posix.system', which could run code"),
         (b"no weights", "can not be read as weights"),
         ({"epoch": 3}, "holds no tensors by name"),
         ({"norm.weight": torch.ones(24)}, "it lacks blocks"),
@@ -132,6 +140,16 @@ def test_what_is_no_such_file_is_named(tmp_path, content, message):
         load_backbone(build_backbone(CONFIG, seed=0), path)
     with pytest.raises(BadData, match="does not exist"):
         read_weights(tmp_path / "none.pth")
+
+
+@pytest.mark.parametrize(
+    ("out", "message"), [("none/out.pth", "the folder '.*none' does not exist"), ("", "is a folder")]
+)
+@pytest.mark.parametrize("layout", ["timm", "dino"])
+def test_an_export_to_nowhere_is_refused(run, tmp_path, capsys, out, message, layout):
+    before = sorted(tmp_path.iterdir())
+    assert main([str(run), str(tmp_path / out), "--format", layout]) == 2
+    assert re.search(message, capsys.readouterr().err) and sorted(tmp_path.iterdir()) == before
 
 
 def test_another_width_is_named(run):
