@@ -104,8 +104,9 @@ def dino_vit_small() -> Config:
 
 
 def byol_resnet50() -> Config:
-    """BYOL with LARS, for ZeRO stage 0 and large batches: lr .2 per 256, decay 1.5e-6, EMA .996 to 1."""
-    return _resnet50("byol", replace(DINO_VIEWS, local_crops=0), lr=0.2, weight_decay=1.5e-6)
+    """BYOL with LARS, for ZeRO stage 0 and large batches: lr .2 per 256, decay 1.5e-6, EMA .99 to 1."""
+    config = _resnet50("byol", replace(DINO_VIEWS, local_crops=0), lr=0.2, weight_decay=1.5e-6)
+    return replace(config, optimizer=replace(config.optimizer, ema_momentum=0.99))
 
 
 def simclr_resnet50() -> Config:

@@ -7,8 +7,9 @@
     loss = mean cross-entropy of q and p over pairs of different views
     after a finite step:  teacher <- EMA of student,  center <- EMA of the teacher's mean logits
 
-Source: DINO (Caron et al. 2021), section 3.1 and algorithm 1. Unlike ``skill`` both global crops show one photograph
-and the preset's augmentation is DINO's own, with no recipe of the product type.
+Source: DINO (Caron et al. 2021), section 3.1 and algorithm 1. Unlike ``skill`` both global crops show one photograph.
+The augmentation of ``dino_vit_small`` is DINO's own, with no recipe of the product type; ``dino_demo`` has that of all
+demos, so that methods can be compared.
 """
 
 from __future__ import annotations
