@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from benchmarks.archive import Record
-from benchmarks.methods import CONTROLS, OTHER_PIXELS, SCORES, cell, interval
+from benchmarks.method_runs import CONTROLS, OTHER_PIXELS, SCORES, SPEED
+from benchmarks.methods import cell, interval
 from benchmarks.tables import Table, markdown, texts
 
 Runs = Mapping[str, Mapping[int, Mapping[str, float]]]
@@ -48,7 +49,7 @@ FINDINGS = [
 
 def runs_of(records: Sequence[Record]) -> dict[str, dict[int, dict[str, float]]]:
     """Scores by method and seed; of two records of one run the later. Only runs of the most frequent length."""
-    mine = [record for record in records if record.kind == "methods" and record.value is not None]
+    mine = [r for r in records if r.kind == "methods" and r.value is not None and not r.what.endswith(SPEED)]
     lengths = [record.fields["steps"] for record in mine]
     steps = max(set(lengths), key=lambda length: (lengths.count(length), length), default=None)
     found: dict[str, dict[int, dict[str, float]]] = {}
@@ -77,11 +78,16 @@ def score_table(records: Sequence[Record]) -> Table:
     def column(method: str, score: str) -> list[float]:
         return [scores[score] for scores in runs[method].values() if score in scores]
 
+    def speed(method: str) -> str:
+        values = [r.value for r in records if r.what == f"methods/{method}/{SPEED}" and r.value is not None]
+        return cell(values, 0) if values else ""
+
     ranked = sorted(runs, key=lambda method: -interval(column(method, PATTERN))[0])
-    rows = [(m, str(len(runs[m])), *(cell(column(m, score)) for score in SCORES)) for m in ranked]
+    rows = [(m, str(len(runs[m])), *(cell(column(m, score)) for score in SCORES), speed(m)) for m in ranked]
     if rows:
-        rows += [(name, "", *(cell(controls_of(mine, name, score)) for score in SCORES)) for name in CONTROLS]
-    header = ("embedding", "seeds", *(f"{' '.join(heading.split())}, {unit}" for heading, unit in SCORES.values()))
+        rows += [(name, "", *(cell(controls_of(mine, name, score)) for score in SCORES), "") for name in CONTROLS]
+    scores = (f"{' '.join(heading.split())}, {unit}" for heading, unit in SCORES.values())
+    header = ("embedding", "seeds", *scores, "products/s")
     return texts("Means over seeds, ± half a 95 % interval where there are two or more.", header, rows, ABSENT)
 
 

@@ -64,7 +64,7 @@ class Run:
     _collapse: CollapseWatch = field(init=False)
 
     def __post_init__(self) -> None:
-        names = (name for name, kind in METHODS.items() if isinstance(self.method, kind))
+        names = (name for name, kind in METHODS.items() if kind is type(self.method))
         self._collapse = CollapseWatch(next(names, "skill"))
 
     def __enter__(self) -> Run:

@@ -8,8 +8,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from benchmarks import methods
-from benchmarks.methods import CONTROLS, SCORES, cell, interval, main
+from benchmarks import method_runs, methods
+from benchmarks.method_runs import CONTROLS, SCORES, Asked
+from benchmarks.methods import cell, interval, main
 from tests.conftest import TINY
 
 
@@ -40,6 +41,19 @@ def test_two_methods_are_trained_and_tabled_by_one_command(drawn, tmp_path, capf
     before = (tmp_path / "runs" / "simclr-0" / "metrics.jsonl").stat().st_mtime_ns
     assert main(arguments) == 0, "what is finished is read, not trained again"
     assert (tmp_path / "runs" / "simclr-0" / "metrics.jsonl").stat().st_mtime_ns == before
+    assert {record["precision"] for record in records} == {"fp32"}
+    # Another learning rate is another study: neither the records nor the finished runs may pass for it.
+    other = [*arguments, "--optimizer.lr", "0.5"]
+    assert main(other) == 2 and "trained under other settings" in capfd.readouterr().err
+    other[other.index("--out") + 1] = str(tmp_path / "other.jsonl")
+    assert main(other) == 2 and "is a finished run of other settings" in capfd.readouterr().err
+    assert not (tmp_path / "other.jsonl").exists()
+    speed = [*arguments, "--speed-only"]
+    assert main(speed) == 0
+    added = [json.loads(line) for line in out.read_text().splitlines()][len(records) :]
+    assert [record["what"] for record in added] == ["methods/simclr/products_per_s", "methods/triplet/products_per_s"]
+    assert not (tmp_path / "runs" / "simclr-0-speed" / "evaluation.json").exists()
+    assert main([*speed, "--no-speed"]) == 2
 
 
 def test_a_study_goes_on_from_its_records_and_ablations_change_one_thing(drawn, tmp_path, monkeypatch):
@@ -47,25 +61,38 @@ def test_a_study_goes_on_from_its_records_and_ablations_change_one_thing(drawn, 
     out, trained = tmp_path / "records.jsonl", []
     line = {"seed": 0, "steps": 3, "value": 0.5, "unit": "share", "controls": dict.fromkeys(CONTROLS, 0.1)}
 
-    def record(name, run):
-        yield from ({"what": f"methods/{name}/{score}", "method": name, **line} for score in SCORES)
-        yield {"what": f"methods/{name}/products_per_s", "method": name, **line}
+    def record(asked, run):
+        shared = {"method": asked.name, "settings": "those", **line}
+        yield from ({"what": f"methods/{asked.name}/{score}", **shared} for score in SCORES)
 
-    monkeypatch.setattr(methods, "records", record)
+    monkeypatch.setattr(methods, "score_records", record)
+    monkeypatch.setattr(Asked, "settings", lambda asked: "those")
     monkeypatch.setattr(
-        methods.subprocess, "run", lambda command, check: trained.append(command) or SimpleNamespace(returncode=0)
+        method_runs.subprocess, "run", lambda command, check: trained.append(command) or SimpleNamespace(returncode=0)
     )
     arguments = ["--methods", "skill", "--seeds", "0", "--steps", "3", "--out", str(out), "--no-speed"]
     assert main([*arguments, "--ablations"]) == 0
     assert [command[command.index("--preset") + 1] for command in trained] == ["skill_demo"] * 6
     (weak,) = [command for command in trained if "--views.generic.gray-p" in command]
-    assert weak[-4:] == ["--views.generic.gray-p", "0.1", "--views.generic.jitter-p", "0.1"]
+    assert weak[-6:-2] == ["--views.generic.gray-p", "0.1", "--views.generic.jitter-p", "0.1"]
     assert len(out.read_text().splitlines()) == 6 * len(SCORES)
     assert main([*arguments, "--ablations"]) == 0 and len(trained) == 6
     torn = out.read_text().splitlines()[1:]
     out.write_text("\n".join(torn) + "\n")
     assert main(arguments) == 0 and len(trained) == 7, "a run with a record lacking is trained again"
     assert main([*arguments, "--ablations", "--data", str(drawn)]) == 2
+
+
+def test_settings_are_all_that_weights_and_batches_depend_on(drawn):
+    """The default precision, batch, data and one option; what only watches changes nothing."""
+    ds_configs = method_runs.TRAIN.parents[1] / "ds_configs"
+    usual = {"name": "byol", "seed": 0, "steps": 3, "ds_config": ds_configs / "zero2_fp32.json", "data": str(drawn)}
+    same = Asked(**usual).settings()
+    assert same == Asked(**usual, more=("--watch-every", "7")).settings()
+    others = [{"seed": 1}, {"steps": 4}, {"name": "dino"}, {"ds_config": ds_configs / "zero2.json"}]
+    others += [{"more": ("--views.global-scale", "0.4", "1.0")}, {"name": "skill"}, {"name": "skill_weak_color"}]
+    found = [Asked(**(usual | other)).settings() for other in others]
+    assert len({same, *found}) == len(others) + 1
 
 
 def test_an_unknown_method_is_named(capsys):

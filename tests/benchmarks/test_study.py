@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.archive import Record
-from benchmarks.methods import CONTROLS, SCORES
+from benchmarks.method_runs import CONTROLS, SCORES
 from benchmarks.study import FINDINGS, finding_table, runs_of, score_table, study, verdict
 
 PATTERN = "knn/pattern/accuracy"
@@ -28,6 +28,15 @@ def test_scores_are_means_over_seeds_and_the_best_comes_first():
     assert list(rows) == ["simclr", "byol", *CONTROLS]
     assert rows["byol"][:2] == ["2", "0.300 ±1.271"] and rows["simclr"][:2] == ["1", "0.700"]
     assert rows["grey pixels"][1] == "0.100 ±0.000", "a control once a seed, not once a run"
+
+
+def test_speeds_of_runs_of_another_length_stand_beside_the_scores():
+    speeds = [
+        Record({"what": "methods/byol/products_per_s", "value": v, "unit": "products/s", "steps": 60}, "s.jsonl", 1)
+        for v in (100.0, 100.0)
+    ]
+    rows = texts(score_table([*run("byol", 0, 0.2), *speeds, *run("simclr", 0, 0.7)]))
+    assert rows["byol"][-1] == "100 ±0" and rows["simclr"][-1] == rows["grey pixels"][-1] == ""
 
 
 def test_photographs_that_were_built_otherwise_lend_no_controls():
