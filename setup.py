@@ -28,7 +28,7 @@ TRAINING = [
 RAY = ["ray>=2.40"]
 S3 = ["s3fs>=2025.3", "gcsfs>=2025.3"]
 # Other people's loaders and losses: what benchmarks compare with, and tests hold ours against.
-PEERS = ["lightly>=1.5", "kornia>=0.8", "spdl>=0.7", "pytorch-metric-learning>=2.8"]
+PEERS = ["lightly>=1.5", "kornia>=0.8", "spdl>=0.7", "pytorch-metric-learning>=2.8", "torchmetrics>=1.4"]
 SEARCH = ["faiss-cpu>=1.9"]
 PLOTS = ["matplotlib>=3.10"]
 CHECKS = ["pytest", "pytest-xdist", "hypothesis", "beartype", "ruff", "mypy", "import-linter"]
