@@ -63,7 +63,7 @@ setup(
         "console_scripts": [
             "skill-shards = shards.cli:main",
             "skill-embed = skill_fast.evaluate.embed:main",
-            "skill-eval = skill_fast.evaluate.suite:main",
+            "skill-eval = skill_fast.evaluate.command:main",
             "skill-export = skill_fast.models.weights:main",
             "skill-report = skill_fast.report.page:main",
         ]

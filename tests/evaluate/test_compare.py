@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from skill_fast.evaluate.suite import main
+from skill_fast.evaluate.command import main
 
 LONG = "probe/sleeve length/nonlinear/recall@95/global"
 

@@ -13,8 +13,9 @@ from rich.console import Console
 from shards.build import build
 from skill_fast.data.index import open_index
 from skill_fast.errors import BadUsage
+from skill_fast.evaluate.command import main
 from skill_fast.evaluate.products import select_products
-from skill_fast.evaluate.suite import evaluate, main, print_table
+from skill_fast.evaluate.suite import evaluate, print_table
 
 ROWS = ["trained", "untrained", "raw pixels", "grey pixels", "colour histogram"]
 
@@ -235,7 +236,7 @@ def test_command_errors(tmp_path, monkeypatch, run, demo, capsys, arguments, cod
     shutil.copytree(run, tmp_path / "nodata")
     (tmp_path / "nodata" / "config.yaml").write_text("data: ''\n")
     # Each is refused before anything is scored.
-    monkeypatch.setattr("skill_fast.evaluate.suite._score", None)
+    monkeypatch.setattr("skill_fast.evaluate.suite.score", None)
     places = {"RUN": str(run), "DATA": str(demo), "BARE": "bare", "NODATA": "nodata"}
     assert main([places.get(argument, argument) for argument in arguments]) == code
     error = capsys.readouterr().err

@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from skill_fast.evaluate.bootstrap import mean_of
+from skill_fast.evaluate.command import main
 from skill_fast.evaluate.compare import differences
 from skill_fast.evaluate.finished import read_all, read_finished
-from skill_fast.evaluate.suite import main
 from skill_fast.evaluate.tables import figure
 
 

@@ -44,7 +44,7 @@ def test_the_macro_average_is_over_classes_one_versus_rest():
         for c in range(4)
     ]
     ours = recall_at_precision(probabilities, labels, 0.85)
-    assert 0 < min(each) and ours.macro == pytest.approx(sum(each) / 4, abs=1e-6)
+    assert min(each) > 0 and ours.macro == pytest.approx(sum(each) / 4, abs=1e-6)
     assert ours.weighted == pytest.approx(np.average(each, weights=np.bincount(labels)), abs=1e-6)
 
 
