@@ -19,6 +19,7 @@ from skill_fast.data.index import CatalogueIndex, open_index
 from skill_fast.data.shard_cache import add_cache_options, cache_config
 from skill_fast.engine.ranks import Joined, cores_of_rank, joined
 from skill_fast.errors import BadUsage, NotFinite, exit_with
+from skill_fast.evaluate.devices import rank_device
 from skill_fast.evaluate.embedding_files import write_embeddings
 from skill_fast.evaluate.parts import Parts
 from skill_fast.evaluate.products import SPLITS, choose_split, product_rows
@@ -32,32 +33,6 @@ PART = 8192
 
 Embedder = Callable[[Tensor], Tensor]
 """[n, 3, H, W] float in [0, 1] -> [n, D] float; an encoder or a baseline."""
-
-
-def choose_device(name: str | None = None) -> torch.device:
-    """``name``, or the GPU where there is one; raises BadUsage for what this machine does not have."""
-    if name is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise BadUsage(f"device '{name}' is not known", allowed="cpu, cuda, cuda:N", change="--device") from None
-    if device.type not in ("cpu", "cuda"):
-        raise BadUsage(f"device '{name}' can not be used here", allowed="cpu, cuda, cuda:N", change="--device")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise BadUsage(
-            f"device '{name}' does not exist: this machine shows {torch.cuda.device_count()} GPUs",
-            allowed="cpu, or a GPU that is there",
-            change="--device cpu",
-        )
-    return device
-
-
-def rank_device(name: str | None) -> torch.device:
-    """``choose_device``, and for "cuda" without a number the GPU of this rank."""
-    if os.environ.get("LOCAL_RANK") and torch.cuda.is_available() and name in (None, "cuda"):
-        name = f"cuda:{os.environ['LOCAL_RANK']}"
-    return choose_device(name)
 
 
 def embedding_batches(

@@ -23,7 +23,8 @@ from skill_fast.errors import BadUsage
 from skill_fast.evaluate.baselines import BASELINES
 from skill_fast.evaluate.color_names import basic_color_shares
 from skill_fast.evaluate.compare import main_compare
-from skill_fast.evaluate.embed import BATCH_SIZE, Embedder, choose_device, embed_all
+from skill_fast.evaluate.devices import choose_device
+from skill_fast.evaluate.embed import BATCH_SIZE, Embedder, embed_all
 from skill_fast.evaluate.evaluators import (
     VARIANT_VALIDATION,
     catalogue_colors,

@@ -25,7 +25,8 @@ from skill_fast.data.index import CatalogueIndex, open_index
 from skill_fast.errors import BadData, BadUsage, Failure, exit_with
 from skill_fast.evaluate.baselines import grey_pixels
 from skill_fast.evaluate.command import recorded_data
-from skill_fast.evaluate.embed import choose_device, embed_all
+from skill_fast.evaluate.devices import choose_device
+from skill_fast.evaluate.embed import embed_all
 from skill_fast.evaluate.products import choose_split, product_rows
 from skill_fast.evaluate.scoreboard import Column, color_columns, color_rows, knn_columns, knn_rows, retrieval_columns
 from skill_fast.models.encoder import load_encoder

@@ -9,7 +9,8 @@ import torch
 
 from skill_fast.data.evaluation import EvaluationLoader
 from skill_fast.errors import BadUsage, NotFinite
-from skill_fast.evaluate.embed import choose_device, embed, embed_all, main
+from skill_fast.evaluate.devices import choose_device
+from skill_fast.evaluate.embed import embed, embed_all, main
 from skill_fast.evaluate.products import product_means
 from skill_fast.models.encoder import load_encoder
 
