@@ -106,14 +106,23 @@ def _merge(options: argparse.Namespace) -> int:
     from shards.merge import merge
 
     sources = [place(source) for source in options.sources]
+    copied: list[int] = []
     with bytes_line(Console(stderr=True), "merge") as shown:
-        merge(
+
+        def show(done: int, total: int) -> None:
+            copied[:] = [done]
+            shown(done, total)
+
+        dataset = merge(
             place(options.out),
             sources,
             on_duplicate=options.on_duplicate,
             overwrite=options.overwrite,
-            progress=shown,
+            progress=show,
         )
+    if not copied:
+        print(f"{options.out}: already merged, nothing to do; {dataset['counts']['products']:,} products")
+        return 0
     print(*summary_lines(place(options.out), summarize(place(options.out))), sep="\n")
     return 0
 

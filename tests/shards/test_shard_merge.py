@@ -12,7 +12,7 @@ from shards.build import build
 from shards.errors import BadData, BadUsage
 from shards.index import DATASET, TABLES, describe, read_dataset, sealed
 from shards.merge import merge
-from shards.places import place
+from shards.places import entries, place
 from shards.repeats import with_several
 from shards.selection import Selection
 from shards.summary import summarize, summary_lines
@@ -314,8 +314,13 @@ def test_sources_and_result_in_object_storage(tmp_path: Path, s3: ObjectStorage)
     out = place(f"{s3.url}/out")
     assert verify(out, full=True, workers=2).findings == []
     assert summarize(out)["labels"] == summarize(tmp_path / "disk")["labels"]
+    (s3.local(f"{s3.url}/out") / ".build").mkdir()
+    (s3.local(f"{s3.url}/out") / ".build" / "owner.json").write_text("{}")
+    merge(out, remote, on_duplicate="first")
+    again = {path.name: path.read_bytes() for path in s3.local(f"{s3.url}/out").iterdir() if path.is_file()}
+    assert again == found and not entries(out / ".build"), "as after a kill behind dataset.json"
     with pytest.raises(BadUsage, match="a finished data set"):
-        merge(out, remote, on_duplicate="first")
+        merge(out, remote, on_duplicate="merge")
     shard = s3.local(f"{s3.url}/out/shard-000000.tar")
     shard.write_bytes(shard.read_bytes()[:-512])
     (finding,) = verify(out).findings
