@@ -110,7 +110,7 @@ def append_told(
             try:
                 with KnownProducts(folder) as known, KnownRejects(folder) as listed:
                     narrow = Lacking(known, listed, on_duplicate, folder)
-                    noted = _noted(narrow, folder, staging, dataset)
+                    noted = _noted(narrow, folder, staging)
                     built = _build(staging / BUILD, source, dataset, noted, format=taken, **how, **demo_options)
             except (NothingNew, NothingWritten):
                 _say_what_is_not_listed(narrow)
@@ -134,7 +134,7 @@ def _last_appended(dataset: dict[str, Any]) -> dict[str, Any]:
     return dict(dataset["options"]["appended"][-1])
 
 
-def _noted(narrow: Lacking, folder: Path, staging: Path, dataset: dict[str, Any]) -> Callable[[Catalogue], Catalogue]:
+def _noted(narrow: Lacking, folder: Path, staging: Path) -> Callable[[Catalogue], Catalogue]:
     """Keeps how many products are there already, for a build that goes on in another process."""
 
     def noted(catalogue: Catalogue) -> Catalogue:
@@ -144,8 +144,7 @@ def _noted(narrow: Lacking, folder: Path, staging: Path, dataset: dict[str, Any]
             _say_what_is_not_added(narrow.photographs_not_added)
         found = {"already_there": narrow.already_there, "photographs_not_added": narrow.photographs_not_added}
         write_new(staging / ALREADY_THERE, json.dumps(found).encode())
-        if not dataset["options"].get("split"):
-            _check_groups(folder, left)
+        _check_groups(folder, left)
         return left
 
     return noted

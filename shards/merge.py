@@ -8,6 +8,7 @@ dataset.json is written last: a folder without it is no data set.
 
 from __future__ import annotations
 
+import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -68,15 +69,14 @@ def merge(
     datasets = [_opened(source) for source in sources]
     options = merged_options(sources, datasets)
     repeats = find_repeats(sources, datasets, on_duplicate)
-    if not options.get("split") or repeats.gains:
-        # Shares of products make splits out of the group's name alone: these agree, but where a product without a group
-        # gets one from a later source, and has been put by its own id.
-        check_groups(
-            lambda: written_products(sources, repeats),
-            "the data sets",
-            "give their products the same groups, and build them again with one and the same --split, as in "
-            "--split train=0.9,test=0.1",
-        )
+    # Also where all have one --split: a product without a group was put by its own id and may gain one here, and data
+    # sets from before this was asked may bring torn groups with them.
+    check_groups(
+        lambda: written_products(sources, repeats),
+        "the data sets",
+        "give their products the same groups, and build them again with one and the same --split, as in "
+        "--split train=0.9,test=0.1",
+    )
     output = open_output(out)
     images = sum(dataset["counts"]["images_written"] for dataset in datasets) - repeats.images_left_out
     products = sum(dataset["counts"]["products"] for dataset in datasets) - len(repeats.left_out)
@@ -164,7 +164,8 @@ def merged_options(sources: Sequence[Place], datasets: Sequence[dict[str, Any]])
     for name, before in SAME_OPTIONS.items():
         for source, options in zip(sources[1:], all_options[1:], strict=True):
             first, other = all_options[0].get(name, before), options.get(name, before)
-            if first != other:
+            # In another order the same shares put other products to each split.
+            if json.dumps(first) != json.dumps(other):
                 raise BadUsage(
                     f"'{sources[0]}' was built with {name} {first or 'none'}, '{source}' with {other or 'none'}",
                     allowed="data sets whose photographs were stored, and whose products were split, in the same way",
