@@ -18,7 +18,7 @@ from shards.index import APPEND_FOLDER, DATASET, read_dataset
 from shards.lacking import KnownProducts, KnownRejects, Lacking, NothingNew
 from shards.lock import LOCK
 from shards.new_file import write_new
-from shards.output import refuse_links
+from shards.own_files import refuse_foreign, refuse_overlap
 from shards.places import Place, place
 from shards.selection import Selection
 from shards.sources.catalogue import choose_format
@@ -89,8 +89,10 @@ def append_told(
     folder = place(out)
     _check(folder, on_duplicate)
     assert isinstance(folder, Path)
-    refuse_links(folder)
+    refuse_foreign(folder)
     taken = format or choose_format(source)
+    if taken != "demo":
+        refuse_overlap(folder, source)
     prepared_before = 0
     if (folder / APPEND_FOLDER / ARRIVAL).is_file():
         with held(folder):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import sys
 from collections.abc import Sequence
@@ -25,6 +26,10 @@ SHOWN_FINDINGS = 40
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; docs/exit_codes.md lists them."""
+    for stream in (sys.stdout, sys.stderr):
+        # Of a file any bytes may be the name, and a terminal's encoding may lack a label's letters.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     options = parser(__doc__ or "").parse_args(argv)
     return exit_with(lambda: COMMANDS[options.command](options))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,9 @@ class Identity:
     versions: dict[str, str] = field(default_factory=_versions)
 
     def dumped(self) -> bytes:
-        fields = {"source": self.source, "options": self.options, "versions": self.versions}
+        # As JSON in UTF-8 can hold it: of a local name any bytes may be.
+        source = os.fsencode(self.source).decode("utf-8", "backslashreplace")
+        fields = {"source": source, "options": self.options, "versions": self.versions}
         return (json.dumps(fields, indent=1, ensure_ascii=False) + "\n").encode()
 
     def difference(self, stored: Any) -> str:

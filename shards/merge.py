@@ -25,7 +25,8 @@ from shards.index import DATASET, LATER_TABLES, TABLES, TableWriter, read_datase
 from shards.merge_repeats import Repeats, find_repeats, written_products
 from shards.merge_write import copy_shard, moved_duplicates, write_shard
 from shards.merged_before import merged_before, tidy
-from shards.output import OWN_FOLDERS, OWN_NAMES, Output, open_output
+from shards.output import Output, open_output
+from shards.own_files import OWN_FOLDERS, OWN_NAMES
 from shards.parts import IDENTITY
 from shards.places import Place, is_within
 from shards.rejects import IMAGE_REASONS, PRODUCT_REASONS
@@ -128,7 +129,7 @@ def _cleared(output: Output, overwrite: bool) -> Iterator[None]:
     foreign = sorted(name for name in found if not OWN_NAMES.fullmatch(name) and name not in OWN_FOLDERS)
     held = "a finished data set" if DATASET in found else ""
     held = held or ("an unfinished build" if IDENTITY in output.journal_sizes() else "")
-    foreign += unowned_files(found)
+    foreign += unowned_files(output)
     held = held or (f"other things: {', '.join(foreign[:5])}" if foreign else "")
     if held and not overwrite:
         raise BadUsage(

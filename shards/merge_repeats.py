@@ -14,7 +14,7 @@ import pyarrow as pa
 from shards.errors import BadData
 from shards.places import Place
 from shards.repeats import repeated
-from shards.sources.product import Product, held_back
+from shards.sources.product import Product, held_back, name_of
 from shards.tables import batches, gather
 from shards.tar_reading import LABELS
 from shards.torn_groups import grouped_products
@@ -69,7 +69,8 @@ class Repeats:
         """Rows of rejected.parquet for what is left out of one source and does not go on elsewhere."""
         for row, later in self.left_out.items():
             if later.number == number and not self.merges:
-                why = f"'{later.source}' came behind '{self.first_source[row]}', which has it too"
+                earlier = name_of(self.first_source[row])
+                why = f"'{name_of(later.source)}' came behind '{earlier}', which has it too"
                 yield later.record["product_id"], "", "duplicate_product", why
 
     @property

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from shards.index import DATASET, read_dataset
-from shards.output import GONE, JOURNAL, Output
+from shards.output import Output
+from shards.own_files import GONE, JOURNAL
 from shards.verify import verify
 
 

@@ -23,15 +23,13 @@ from typing import TYPE_CHECKING, Any
 from shards.errors import BadUsage
 from shards.index import APPEND_FOLDER
 from shards.lock import Lock
+from shards.own_files import JOURNAL, OWNER, refuse_foreign
 from shards.parts import IDENTITY, Part, head_name, rows_name
 from shards.places import entries, reaching
 from shards.writer import index_name
 
 if TYPE_CHECKING:
     from upath import UPath
-
-JOURNAL = ".build"
-OWNER = "owner.json"
 
 
 class RemoteOutput:
@@ -51,6 +49,7 @@ class RemoteOutput:
         return entries(self.journal)
 
     def take(self) -> None:
+        refuse_foreign(self.folder)
         _make_private(self.staging)
         self._lock.take()
         self._clear_staging()
