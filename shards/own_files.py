@@ -36,6 +36,10 @@ OWN_NAMES = _names(r"shard-\d{6,}\.(tar|idx)", _exact(*TABLES, DATASET, BUILT))
 """The files that a build writes; nothing else in its folder is ever touched."""
 
 
+_NFS = r"\.nfs\w+"
+"""What NFS calls a file that was removed and is still open, as the index of duplicates is."""
+
+
 class _Held(NamedTuple):
     """What a folder may hold."""
 
@@ -43,9 +47,11 @@ class _Held(NamedTuple):
     folders: Mapping[str, _Held] = {}
 
 
-_JOURNAL = _Held(_names(_exact(LOCK, IDENTITY, OWNER), r"part-\d{6,}\.(json|rows)", r"exact-\w+\.sqlite(-journal)?"))
+_JOURNAL = _Held(
+    _names(_exact(LOCK, IDENTITY, OWNER), r"part-\d{6,}\.(json|rows)", r"exact-\w+\.sqlite(-journal)?", _NFS)
+)
 _APPEND = _Held(
-    _names(_exact(LOCK, DATASET, "request.json", "already_there.json", "arrival.json", "dataset.before.json")),
+    _names(_exact(LOCK, DATASET, "request.json", "already_there.json", "arrival.json", "dataset.before.json"), _NFS),
     {"build": _Held(OWN_NAMES, {JOURNAL: _JOURNAL, GONE: _JOURNAL}), "tables": _Held(_names(_exact(*TABLES)))},
 )
 OWN_FOLDERS = {JOURNAL: _JOURNAL, GONE: _JOURNAL, APPEND_FOLDER: _APPEND}

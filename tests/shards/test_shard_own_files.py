@@ -62,6 +62,15 @@ def test_a_folder_of_somebody_elses_is_not_emptied(out: Path, other: Path, write
     assert files(out) == before
 
 
+def test_what_a_killed_build_may_leave_is_no_foreign_thing(other: Path, tmp_path: Path) -> None:
+    """Beside the journal: the index of duplicates just before it has no name, and what NFS calls it then."""
+    (tmp_path / "out" / ".build").mkdir(parents=True)
+    for name in ("lock", "exact-a_1b.sqlite", "exact-x.sqlite-journal", ".nfs00000a1", "part-000000.rows.partial"):
+        (tmp_path / "out" / ".build" / name).touch()
+    build(other.parent / "catalogue.jsonl", tmp_path / "out", workers=0)
+    assert not (tmp_path / "out" / ".build").exists()
+
+
 @pytest.mark.parametrize("writer", WRITERS)
 @pytest.mark.parametrize(
     "name", [".build", ".build.gone", ".append", ".append/build", ".append/build/.build", ".append/tables"]
