@@ -324,7 +324,7 @@ def test_hm_codes_that_lost_their_zeros_get_them_back(tmp_path: Path) -> None:
 @pytest.mark.parametrize("line", [3, 4])
 def test_inshop_colourway_of_both_sides_is_tested_and_counted(tmp_path: Path, status: str, line: int) -> None:
     """Whichever comes first; a label that differs is counted, once for each photograph that has it."""
-    root = TREES["inshop"](tmp_path)
+    root = TREES["inshop"](tmp_path / "tree")
     listing = root / "Eval/list_eval_partition.txt"
     lines = INSHOP_PARTITION.splitlines(keepends=True)
     lines[line - 1] = lines[line - 1].replace("train", status)
