@@ -25,6 +25,11 @@ def _versions() -> dict[str, str]:
     }
 
 
+def same_option(one: Any, other: Any) -> bool:
+    """Whether two options are, the order of names included: in another one the same shares make other splits."""
+    return bool(one == other) and (not isinstance(one, dict) or list(one) == list(other))
+
+
 @dataclass(frozen=True)
 class Identity:
     """Two builds with equal ones write the same bytes, as long as the catalogue does not change."""
@@ -47,7 +52,7 @@ class Identity:
         except (KeyError, TypeError):
             return "what was noted of the build is damaged"
         now = {"source": own["source"], **own["options"], **own["versions"]}
-        # As text: in another order the same shares of --split put other products to each split.
-        pairs = {name: (json.dumps(before.get(name)), json.dumps(now.get(name))) for name in before.keys() | now.keys()}
-        changed = [name for name, (one, other) in sorted(pairs.items()) if one != other]
+        changed = [
+            name for name in sorted(before.keys() | now.keys()) if not same_option(before.get(name), now.get(name))
+        ]
         return "; ".join(f"{name} was {before.get(name)!r}, is {now.get(name)!r}" for name in changed)

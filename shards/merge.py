@@ -8,7 +8,6 @@ dataset.json is written last: a folder without it is no data set.
 
 from __future__ import annotations
 
-import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +20,7 @@ import pyarrow as pa
 
 from shards.counting import with_notes
 from shards.errors import BadData, BadUsage
+from shards.identity import same_option
 from shards.index import DATASET, LATER_TABLES, TABLES, TableWriter, read_dataset, write_dataset
 from shards.merge_repeats import Repeats, find_repeats, written_products
 from shards.merge_write import copy_shard, moved_duplicates, write_shard
@@ -165,8 +165,7 @@ def merged_options(sources: Sequence[Place], datasets: Sequence[dict[str, Any]])
     for name, before in SAME_OPTIONS.items():
         for source, options in zip(sources[1:], all_options[1:], strict=True):
             first, other = all_options[0].get(name, before), options.get(name, before)
-            # In another order the same shares put other products to each split.
-            if json.dumps(first) != json.dumps(other):
+            if not same_option(first, other):
                 raise BadUsage(
                     f"'{sources[0]}' was built with {name} {first or 'none'}, '{source}' with {other or 'none'}",
                     allowed="data sets whose photographs were stored, and whose products were split, in the same way",

@@ -156,3 +156,11 @@ def test_the_same_shares_in_another_order_are_another_split(tmp_path: Path) -> N
         merge(tmp_path / "out", [one, two])
     with pytest.raises(BadUsage, match=r"split was .*'train': 0.5, 'test': 0.5.*, is .*'test': 0.5, 'train': 0.5"):
         build(tmp_path / "one" / "catalogue.jsonl", one, workers=0, shard_mib=0.008, selection=turned)
+
+
+def test_a_number_is_the_same_option_however_it_was_written(tmp_path: Path) -> None:
+    """As --shard-mib 1 and a default of 1 are."""
+    one = made(tmp_path / "one", {"a": 1}, shard_mib=1)
+    build(tmp_path / "one" / "catalogue.jsonl", one, workers=0, shard_mib=1.0)
+    merge(tmp_path / "out", [one, made(tmp_path / "two", {"b": 1}, max_side=512)])
+    assert set(splits(tmp_path / "out")) == {"a", "b"}
