@@ -162,7 +162,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--scale", type=int, default=0, help="products of a catalogue that is built and opened")
     parser.add_argument("--workers", type=int, default=2, help="for --memory and --scale (default %(default)s)")
     parser.add_argument("--scratch", type=Path, help="folder for what is built (default: a temporary one)")
-    return exit_with(lambda: _measure(parser.parse_args(arguments)))
+    options = parser.parse_args(arguments)
+    for name, least in (("images", 0), ("repeats", 1), ("scale", 0), ("workers", 1)):
+        if getattr(options, name) < least:
+            parser.error(f"--{name} is {getattr(options, name)}, allowed: {least} or more")
+    if any(products < 1 for products in options.memory):
+        parser.error(f"--memory is {' '.join(map(str, options.memory))}, allowed: 1 or more products, or none")
+    return exit_with(lambda: _measure(options))
 
 
 def _measure(options: argparse.Namespace) -> None:

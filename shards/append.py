@@ -18,7 +18,7 @@ from shards.index import APPEND_FOLDER, DATASET, read_dataset
 from shards.lacking import KnownProducts, KnownRejects, Lacking, NothingNew
 from shards.lock import LOCK
 from shards.new_file import write_new
-from shards.output import refuse_links
+from shards.own_files import refuse_foreign, refuse_overlap
 from shards.places import Place, place
 from shards.selection import Selection
 from shards.sources.catalogue import choose_format
@@ -89,8 +89,10 @@ def append_told(
     folder = place(out)
     _check(folder, on_duplicate)
     assert isinstance(folder, Path)
-    refuse_links(folder)
+    refuse_foreign(folder)
     taken = format or choose_format(source)
+    if taken != "demo":
+        refuse_overlap(folder, source)
     prepared_before = 0
     if (folder / APPEND_FOLDER / ARRIVAL).is_file():
         with held(folder):
@@ -110,7 +112,7 @@ def append_told(
             try:
                 with KnownProducts(folder) as known, KnownRejects(folder) as listed:
                     narrow = Lacking(known, listed, on_duplicate, folder)
-                    noted = _noted(narrow, folder, staging, dataset)
+                    noted = _noted(narrow, folder, staging)
                     built = _build(staging / BUILD, source, dataset, noted, format=taken, **how, **demo_options)
             except (NothingNew, NothingWritten):
                 _say_what_is_not_listed(narrow)
@@ -134,7 +136,7 @@ def _last_appended(dataset: dict[str, Any]) -> dict[str, Any]:
     return dict(dataset["options"]["appended"][-1])
 
 
-def _noted(narrow: Lacking, folder: Path, staging: Path, dataset: dict[str, Any]) -> Callable[[Catalogue], Catalogue]:
+def _noted(narrow: Lacking, folder: Path, staging: Path) -> Callable[[Catalogue], Catalogue]:
     """Keeps how many products are there already, for a build that goes on in another process."""
 
     def noted(catalogue: Catalogue) -> Catalogue:
@@ -144,8 +146,7 @@ def _noted(narrow: Lacking, folder: Path, staging: Path, dataset: dict[str, Any]
             _say_what_is_not_added(narrow.photographs_not_added)
         found = {"already_there": narrow.already_there, "photographs_not_added": narrow.photographs_not_added}
         write_new(staging / ALREADY_THERE, json.dumps(found).encode())
-        if not dataset["options"].get("split"):
-            _check_groups(folder, left)
+        _check_groups(folder, left)
         return left
 
     return noted

@@ -29,10 +29,11 @@ from shards.in_order import in_order, product_json
 from shards.index import DATASET, read_dataset, write_dataset
 from shards.new_file import FULL, NoRoom
 from shards.normalize import PREPROCESS, Jpeg, Normalization
-from shards.output import OWN_NAMES, Output, open_output
+from shards.output import Output, open_output
+from shards.own_files import OWN_NAMES, refuse_overlap
 from shards.packing import Packing
 from shards.parts import is_head
-from shards.places import Place, is_within, place
+from shards.places import Place, place
 from shards.resume import begin, finished, prepare
 from shards.selection import Selection, select
 from shards.sources.catalogue import choose_format, open_catalogue
@@ -123,14 +124,10 @@ def build(
     if workers is not None and workers < 0:
         raise BadUsage(f"workers is {workers}", allowed="1 or more; 0 decodes in this process, without protection")
     output = open_output(place(out))
-    prepare(output, overwrite)
     taken = format or choose_format(source)
-    if taken == "folder" and is_within(output.folder, place(source)):
-        raise BadUsage(
-            f"'{output.folder}' lies within the folder of photographs '{source}'",
-            allowed="a place apart from the catalogue: what is written there would be read as part of it",
-            change="name a folder beside it",
-        )
+    if taken != "demo":
+        refuse_overlap(output.folder, source)
+    prepare(output, overwrite)
     catalogue = select(open_catalogue(source, taken, on_duplicate=on_duplicate, **demo_options), order.selection)
     catalogue = narrow(catalogue) if narrow is not None else catalogue
     identity = Identity(str(source), order.options(taken, catalogue.options))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import sys
 from collections.abc import Sequence
@@ -25,6 +26,10 @@ SHOWN_FINDINGS = 40
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; docs/exit_codes.md lists them."""
+    for stream in (sys.stdout, sys.stderr):
+        # Of a file any bytes may be the name, and a terminal's encoding may lack a label's letters.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     options = parser(__doc__ or "").parse_args(argv)
     return exit_with(lambda: COMMANDS[options.command](options))
 
@@ -106,14 +111,23 @@ def _merge(options: argparse.Namespace) -> int:
     from shards.merge import merge
 
     sources = [place(source) for source in options.sources]
+    copied: list[int] = []
     with bytes_line(Console(stderr=True), "merge") as shown:
-        merge(
+
+        def show(done: int, total: int) -> None:
+            copied[:] = [done]
+            shown(done, total)
+
+        dataset = merge(
             place(options.out),
             sources,
             on_duplicate=options.on_duplicate,
             overwrite=options.overwrite,
-            progress=shown,
+            progress=show,
         )
+    if not copied:
+        print(f"{options.out}: already merged, nothing to do; {dataset['counts']['products']:,} products")
+        return 0
     print(*summary_lines(place(options.out), summarize(place(options.out))), sep="\n")
     return 0
 

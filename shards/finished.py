@@ -20,7 +20,8 @@ from shards.identity import Identity
 from shards.in_order import arrive
 from shards.index import DATASET, fingerprint, is_sealed, read_dataset, sealed
 from shards.new_file import write_new
-from shards.output import BUILT, Output
+from shards.output import Output
+from shards.own_files import BUILT
 from shards.parts import Covered
 from shards.places import reaching
 from shards.rejects import Reject

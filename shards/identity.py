@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,11 @@ def _versions() -> dict[str, str]:
     }
 
 
+def same_option(one: Any, other: Any) -> bool:
+    """Whether two options are, the order of names included: in another one the same shares make other splits."""
+    return bool(one == other) and (not isinstance(one, dict) or list(one) == list(other))
+
+
 @dataclass(frozen=True)
 class Identity:
     """Two builds with equal ones write the same bytes, as long as the catalogue does not change."""
@@ -33,18 +39,20 @@ class Identity:
     versions: dict[str, str] = field(default_factory=_versions)
 
     def dumped(self) -> bytes:
-        fields = {"source": self.source, "options": self.options, "versions": self.versions}
+        # As JSON in UTF-8 can hold it: of a local name any bytes may be.
+        source = os.fsencode(self.source).decode("utf-8", "backslashreplace")
+        fields = {"source": source, "options": self.options, "versions": self.versions}
         return (json.dumps(fields, indent=1, ensure_ascii=False) + "\n").encode()
 
     def difference(self, stored: Any) -> str:
         """How ``stored``, the JSON of another one, differs; "" where it does not."""
         own = json.loads(self.dumped())
-        if stored == own:
-            return ""
         try:
             before = {"source": stored["source"], **stored["options"], **stored["versions"]}
         except (KeyError, TypeError):
             return "what was noted of the build is damaged"
         now = {"source": own["source"], **own["options"], **own["versions"]}
-        changed = [name for name in sorted(before.keys() | now.keys()) if before.get(name) != now.get(name)]
+        changed = [
+            name for name in sorted(before.keys() | now.keys()) if not same_option(before.get(name), now.get(name))
+        ]
         return "; ".join(f"{name} was {before.get(name)!r}, is {now.get(name)!r}" for name in changed)

@@ -20,10 +20,13 @@ import pyarrow as pa
 
 from shards.counting import with_notes
 from shards.errors import BadData, BadUsage
+from shards.identity import same_option
 from shards.index import DATASET, LATER_TABLES, TABLES, TableWriter, read_dataset, write_dataset
 from shards.merge_repeats import Repeats, find_repeats, written_products
 from shards.merge_write import copy_shard, moved_duplicates, write_shard
-from shards.output import OWN_FOLDERS, OWN_NAMES, open_output
+from shards.merged_before import merged_before, tidy
+from shards.output import Output, open_output
+from shards.own_files import OWN_FOLDERS, OWN_NAMES
 from shards.parts import IDENTITY
 from shards.places import Place, is_within
 from shards.rejects import IMAGE_REASONS, PRODUCT_REASONS
@@ -57,8 +60,9 @@ def merge(
 
     The order is that of the sources. Photographs of two sources are not compared with each other. Memory does not grow
     but by 8 bytes a product, and with the products that are in two sources. After an interruption the same call starts
-    over. Raises BadUsage where the options of the sources differ, BadData where one is damaged, where a variant group
-    would be in two splits or, with "error", where they share a product.
+    over; where ``out`` holds what it would write, nothing is to do and ``progress`` is told nothing. Raises BadUsage
+    where the options of the sources differ, BadData where one is damaged, where a variant group would be in two splits
+    or, with "error", where they share a product.
     """
     if on_duplicate not in ON_DUPLICATE:
         raise BadUsage(f"unknown on_duplicate {on_duplicate!r}", allowed=", ".join(ON_DUPLICATE))
@@ -66,17 +70,23 @@ def merge(
     datasets = [_opened(source) for source in sources]
     options = merged_options(sources, datasets)
     repeats = find_repeats(sources, datasets, on_duplicate)
-    if not options.get("split") or repeats.gains:
-        # Shares of products make splits out of the group's name alone: these agree, but where a product without a group
-        # gets one from a later source, and has been put by its own id.
-        check_groups(
-            lambda: written_products(sources, repeats),
-            "the data sets",
-            "give their products the same groups, and build them again with one and the same --split, as in "
-            "--split train=0.9,test=0.1",
-        )
+    # Also where all have one --split: a product without a group was put by its own id and may gain one here, and data
+    # sets from before this was asked may bring torn groups with them.
+    check_groups(
+        lambda: written_products(sources, repeats),
+        "the data sets",
+        "give their products the same groups, and build them again with one and the same --split, as in "
+        "--split train=0.9,test=0.1",
+    )
+    output = open_output(out)
+    images = sum(dataset["counts"]["images_written"] for dataset in datasets) - repeats.images_left_out
+    products = sum(dataset["counts"]["products"] for dataset in datasets) - len(repeats.left_out)
+    counts = _counts(datasets, products, images, repeats)
+    if not overwrite and merged_before(output, options, counts, _tables(datasets)):
+        tidy(output)
+        return read_dataset(out)
     with ExitStack() as stack:
-        stack.enter_context(_cleared(out, overwrite))
+        stack.enter_context(_cleared(output, overwrite))
         merged = _Merged(out, _tables(datasets), stack)
         total, done = sum(shard["bytes"] for dataset in datasets for shard in dataset["shards"]), 0
         for number, (source, dataset) in enumerate(zip(sources, datasets, strict=True)):
@@ -88,7 +98,7 @@ def merge(
                     progress(done, total)
             merged.add_rejected(source, repeats, number)
         merged.add_duplicates(sources, repeats)
-        return merged.finish(options, _counts(datasets, merged.shards, repeats))
+        return merged.finish(options, counts)
 
 
 def _check_apart(out: Place, sources: Sequence[Place]) -> None:
@@ -113,19 +123,18 @@ def _homes(source: Place) -> set[Place]:
 
 
 @contextmanager
-def _cleared(out: Place, overwrite: bool) -> Iterator[None]:
-    """Hold the place ``out``, without what an interrupted merge left there; no build may go on in it."""
-    output = open_output(out)
+def _cleared(output: Output, overwrite: bool) -> Iterator[None]:
+    """Hold the place, without what an interrupted merge left there; no build may go on in it."""
     found = output.sizes()
     foreign = sorted(name for name in found if not OWN_NAMES.fullmatch(name) and name not in OWN_FOLDERS)
     held = "a finished data set" if DATASET in found else ""
     held = held or ("an unfinished build" if IDENTITY in output.journal_sizes() else "")
-    foreign += unowned_files(found)
+    foreign += unowned_files(output)
     held = held or (f"other things: {', '.join(foreign[:5])}" if foreign else "")
     if held and not overwrite:
         raise BadUsage(
-            f"'{out}' holds {held}",
-            allowed="a place that is empty, does not exist yet or was left by an interrupted merge",
+            f"'{output.folder}' holds {held}",
+            allowed="a place that is empty, does not exist yet, or was left or written by this merge",
             change="take another one, or pass --overwrite: it replaces shards and tables and leaves other files alone",
         )
     output.take()
@@ -156,7 +165,7 @@ def merged_options(sources: Sequence[Place], datasets: Sequence[dict[str, Any]])
     for name, before in SAME_OPTIONS.items():
         for source, options in zip(sources[1:], all_options[1:], strict=True):
             first, other = all_options[0].get(name, before), options.get(name, before)
-            if first != other:
+            if not same_option(first, other):
                 raise BadUsage(
                     f"'{sources[0]}' was built with {name} {first or 'none'}, '{source}' with {other or 'none'}",
                     allowed="data sets whose photographs were stored, and whose products were split, in the same way",
@@ -177,7 +186,9 @@ def _tables(datasets: Sequence[dict[str, Any]]) -> list[str]:
     return [name for name in TABLES if name not in LATER_TABLES or all(name in found["tables"] for found in datasets)]
 
 
-def _counts(datasets: Sequence[dict[str, Any]], shards: Sequence[Shard], repeats: Repeats) -> dict[str, Any]:
+def _counts(
+    datasets: Sequence[dict[str, Any]], written_products: int, written_images: int, repeats: Repeats
+) -> dict[str, Any]:
     """Products that were left out count as such, and their photographs as not seen."""
     counts = [dataset["counts"] for dataset in datasets]
     images, products = Counter[str](), Counter[str]()
@@ -186,9 +197,9 @@ def _counts(datasets: Sequence[dict[str, Any]], shards: Sequence[Shard], repeats
         products.update(found["products_rejected"])
     products["duplicate_product"] += repeats.products_left_out
     merged = {
-        "products": sum(shard.products for shard in shards),
+        "products": written_products,
         "images_seen": sum(found["images_seen"] for found in counts) - repeats.images_left_out,
-        "images_written": sum(shard.images for shard in shards),
+        "images_written": written_images,
         "images_rejected": {reason: images[reason] for reason in IMAGE_REASONS if images[reason]},
         "products_rejected": {reason: products[reason] for reason in PRODUCT_REASONS if products[reason]},
     }

@@ -14,7 +14,7 @@ import pyarrow as pa
 from shards.errors import BadData
 from shards.places import Place
 from shards.repeats import repeated
-from shards.sources.product import Product
+from shards.sources.product import Product, held_back, name_of
 from shards.tables import batches, gather
 from shards.tar_reading import LABELS
 from shards.torn_groups import grouped_products
@@ -69,7 +69,8 @@ class Repeats:
         """Rows of rejected.parquet for what is left out of one source and does not go on elsewhere."""
         for row, later in self.left_out.items():
             if later.number == number and not self.merges:
-                why = f"'{later.source}' came behind '{self.first_source[row]}', which has it too"
+                earlier = name_of(self.first_source[row])
+                why = f"'{name_of(later.source)}' came behind '{earlier}', which has it too"
                 yield later.record["product_id"], "", "duplicate_product", why
 
     @property
@@ -82,7 +83,11 @@ class Repeats:
 
 
 def find_repeats(sources: Sequence[Place], datasets: Sequence[dict[str, Any]], on_duplicate: str) -> Repeats:
-    """Look for product ids that two sources have; raises BadData for them with "error", or where one source has two."""
+    """Look for product ids that two sources have.
+
+    Raises BadData for them with "error", where one source has two, and where a later source holds back what an earlier
+    one trains on.
+    """
 
     def keys() -> Iterator[pa.Array]:
         return (batch["key"] for source in sources for batch in batches(source, "products.parquet", ["key"]))
@@ -97,6 +102,7 @@ def find_repeats(sources: Sequence[Place], datasets: Sequence[dict[str, Any]], o
         wanted = np.array(sorted(row for row, own in numbers.items() if own == number), np.int64) - edges[number]
         table = gather(source, "products.parquet", None, wanted)
         products |= dict(zip((wanted + edges[number]).tolist(), table.to_pylist(), strict=True))
+    _check_splits(found, products, numbers, sources)
     later = _later(found, products, numbers, sources, datasets)
     return _arranged(found, later, products, numbers, sources, merges=on_duplicate == "merge")
 
@@ -125,6 +131,31 @@ def _shared(
         allowed="a product in one source only",
         change="--on-duplicate first leaves the later one out, merge adds its photographs to the first",
     )
+
+
+def _check_splits(
+    found: list[tuple[int, int]],
+    products: dict[int, dict[str, Any]],
+    numbers: dict[int, int],
+    sources: Sequence[Place],
+) -> None:
+    """The first's split is the one that stays: raise BadData where a later source holds it back more."""
+    lost = [
+        f"'{products[row]['product_id']}' is in {products[first]['split'] or 'no split'} in "
+        f"'{sources[numbers[first]]}', in {products[row]['split']} in '{sources[numbers[row]]}'"
+        for row, first in found
+        if held_back(products[row]["split"]) > held_back(products[first]["split"])
+    ]
+    if lost:
+        more = f" and {len(lost) - NAMED} more" if len(lost) > NAMED else ""
+        raise BadData(
+            f"{len(lost)} product{'s' * (len(lost) > 1)} that a later source holds back from training: "
+            f"{'; '.join(lost[:NAMED])}{more}",
+            allowed="of the sources that have a product the first one's split stays: test where any of them tests it, "
+            "for nothing tested is trained on",
+            change="name the source that tests them first, or build all again with one and the same --split and the "
+            "same variant groups",
+        )
 
 
 def _later(

@@ -3,40 +3,18 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol
 
 from shards.errors import BadUsage
-from shards.index import APPEND_FOLDER, DATASET, TABLES
+from shards.index import APPEND_FOLDER
 from shards.lock import LOCK, Lock
-from shards.new_file import PARTIAL_SUFFIX, sync, write_new
+from shards.new_file import sync, write_new
+from shards.own_files import GONE, JOURNAL, refuse_foreign
 from shards.parts import Part, head_name
 from shards.places import Place, entries
-
-JOURNAL = ".build"
-BUILT = ".built.json"
-"""Beside a finished data set: which command built it; see ``shards.finished``."""
-GONE = ".build.gone"
-"""The journal of a finished build, on its way out."""
-OWN_NAMES = re.compile(
-    rf"(shard-\d{{6,}}\.(tar|idx)|{'|'.join(map(re.escape, [*TABLES, DATASET, BUILT]))})({re.escape(PARTIAL_SUFFIX)})?"
-)
-"""The files that a build writes; nothing else in its folder is ever touched."""
-OWN_FOLDERS = frozenset({JOURNAL, GONE, APPEND_FOLDER})
-
-
-def refuse_links(folder: Path) -> None:
-    """Raise BadUsage where ``folder`` leads nowhere, or a folder in it that is emptied and removed is a link."""
-    for path in (folder, *(folder / name for name in sorted(OWN_FOLDERS))):
-        if path.is_symlink() and (path != folder or not path.exists()):
-            raise BadUsage(
-                f"'{path}' is a link" + ("" if path.exists() else " that leads nowhere"),
-                allowed=f"a folder, or a link to one; {', '.join(sorted(OWN_FOLDERS))} in it are folders",
-                change="remove the link; nothing behind it was touched",
-            )
 
 
 class Output(Protocol):
@@ -84,7 +62,7 @@ class LocalOutput:
     def __init__(self, folder: Path) -> None:
         if folder.exists() and not folder.is_dir():
             raise BadUsage(f"'{folder}' is not a folder", allowed="a folder that is empty or does not exist yet")
-        refuse_links(folder)
+        refuse_foreign(folder)
         self.folder = self.staging = folder
         self.journal = self.staging_journal = folder / JOURNAL
         self._lock = Lock(self.journal, folder)

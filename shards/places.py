@@ -41,8 +41,10 @@ def place(text: str | Place) -> Place:
     """The place that ``text`` names.
 
     Raises BadUsage for a scheme other than file, s3 and gs, for chained addresses (``a::b``), for credentials or a
-    query within an address, and where the package that speaks the scheme is not installed.
+    query within an address, where the package that speaks the scheme is not installed, and for what no file can be
+    called: a NUL character, half of a surrogate pair.
     """
+    _check_name(str(text))
     if not isinstance(text, str):
         return text
     if _CHAIN.match(text):
@@ -52,10 +54,20 @@ def place(text: str | Place) -> Place:
         return Path(text)
     scheme = (found[1] or found[2]).lower()
     if scheme == "file":
-        return Path(unquote(urlsplit(text).path))
+        return place(Path(unquote(urlsplit(text).path, errors="surrogateescape")))
     if scheme not in REMOTE or found[1] is None:
         raise BadUsage(f"the scheme of '{redacted(text)}' is not known", allowed=ALLOWED)
     return _remote(text, scheme)
+
+
+def _check_name(text: str) -> None:
+    try:
+        # Of a local file any bytes may be the name; Python holds those that are no UTF-8 as surrogates.
+        text.encode("utf-8") if _SCHEME.match(text) else os.fsencode(text)
+    except UnicodeEncodeError as error:
+        raise BadUsage(f"{redacted(text)!r} is no Unicode text: {error.reason}", allowed=ALLOWED) from error
+    if "\0" in text:
+        raise BadUsage(f"{redacted(text)!r} holds a NUL character", allowed=ALLOWED)
 
 
 def _remote(text: str, scheme: str) -> UPath:

@@ -18,20 +18,18 @@ import tempfile
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from shards.errors import BadUsage
 from shards.index import APPEND_FOLDER
 from shards.lock import Lock
+from shards.own_files import JOURNAL, OWNER, refuse_foreign
 from shards.parts import IDENTITY, Part, head_name, rows_name
 from shards.places import entries, reaching
 from shards.writer import index_name
 
 if TYPE_CHECKING:
     from upath import UPath
-
-JOURNAL = ".build"
-OWNER = "owner.json"
 
 
 class RemoteOutput:
@@ -51,6 +49,7 @@ class RemoteOutput:
         return entries(self.journal)
 
     def take(self) -> None:
+        refuse_foreign(self.folder)
         _make_private(self.staging)
         self._lock.take()
         self._clear_staging()
@@ -115,14 +114,23 @@ class RemoteOutput:
             goal.fs.put_file(str(source), goal.path)
 
     def _check_owner(self) -> None:
-        with reaching(self.journal):
-            owner = json.loads((self.journal / OWNER).read_bytes())
+        owner = self._read_owner()
         if owner != self._owner:
+            known = isinstance(owner, dict) and {"pid", "host"} <= owner.keys()
+            who = f"pid {owner['pid']} on {owner['host']}" if known else "it is not known which"
             raise BadUsage(
-                f"another process builds '{self.folder}' since: pid {owner['pid']} on {owner['host']}",
+                f"another process builds '{self.folder}' since: {who}",
                 allowed="one build a place",
                 change="wait for it, or end it and give the command again",
             )
+
+    def _read_owner(self) -> Any:
+        """None where another build has ended, and taken the mark away with the journal."""
+        try:
+            with reaching(self.journal):
+                return json.loads((self.journal / OWNER).read_bytes())
+        except (FileNotFoundError, ValueError):
+            return None
 
     def _remove(self, folder: UPath, names: Iterable[str]) -> None:
         for name in names:

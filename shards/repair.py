@@ -23,7 +23,7 @@ from shards.jpeg import read_header
 from shards.merge_write import image_rows, product_cells
 from shards.new_file import PARTIAL_SUFFIX, sync, write_new
 from shards.normalize import Jpeg
-from shards.output import BUILT, GONE, JOURNAL, OWN_NAMES
+from shards.own_files import BUILT, GONE, JOURNAL, OWN_FOLDERS, OWN_NAMES, REPAIR_FOLDER, refuse_foreign
 from shards.places import Place, entries
 from shards.tables import Cursor, batches
 from shards.tar_reading import StoredProduct, TarStream, stored_products
@@ -43,6 +43,7 @@ def repair(folder: Place, *, progress: Callable[[int, int], None] | None = None)
     """
     if not isinstance(folder, Path):
         raise BadUsage(f"'{folder}' is in object storage", allowed="a local folder", change="repair a copy")
+    refuse_foreign(folder, OWN_FOLDERS | REPAIR_FOLDER)
     lines = settle(folder)
     dataset = read_dataset(folder)
     if fault := seal_fault((folder / DATASET).read_bytes()):

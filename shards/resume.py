@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any
 
@@ -14,7 +14,8 @@ from shards.identity import Identity
 from shards.in_order import arrive
 from shards.index import APPEND_FOLDER, DATASET, SHARD_NAME
 from shards.new_file import write_new
-from shards.output import BUILT, JOURNAL, OWN_FOLDERS, OWN_NAMES, Output
+from shards.output import Output
+from shards.own_files import BUILT, JOURNAL, OWN_FOLDERS, OWN_NAMES
 from shards.parts import IDENTITY, Covered, Part, head_name, is_head, loaded, rows_fault, rows_name
 from shards.places import reaching
 from shards.rejects import Reject
@@ -29,7 +30,7 @@ def prepare(output: Output, overwrite: bool) -> None:
     names = output.sizes()
     foreign = sorted(name for name in names if not OWN_NAMES.fullmatch(name) and name not in OWN_FOLDERS)
     foreign += [APPEND_FOLDER] if APPEND_FOLDER in names and DATASET not in names else []
-    if (unowned := unowned_files(names)) and not overwrite:
+    if (unowned := unowned_files(output)) and not overwrite:
         what = "shards" if any(map(SHARD_NAME.fullmatch, unowned)) else f"'{unowned[0]}'"
         raise BadUsage(
             f"folder '{output.folder}' holds {what}, but neither {DATASET} nor the journal of an unfinished build",
@@ -42,9 +43,10 @@ def prepare(output: Output, overwrite: bool) -> None:
         raise occupied(output, f"other things: {', '.join(foreign[:5])}")
 
 
-def unowned_files(names: Mapping[str, int | None]) -> list[str]:
+def unowned_files(output: Output) -> list[str]:
     """Files named as a build's are, where nothing says that one wrote them: they may be somebody's tables."""
-    if DATASET in names or JOURNAL in names:
+    names = output.sizes()
+    if DATASET in names or output.journal_sizes():
         return []
     return sorted(name for name in names if OWN_NAMES.fullmatch(name))
 

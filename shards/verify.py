@@ -10,7 +10,7 @@ from typing import Any
 
 from shards.arrival import ARRIVAL
 from shards.index import APPEND_FOLDER, DATASET, TABLES, fingerprint, is_sealed, read_dataset, seal_fault, sha256_of
-from shards.output import BUILT, GONE, JOURNAL, OWN_NAMES
+from shards.own_files import BUILT, GONE, JOURNAL, OWN_NAMES
 from shards.places import Place, entries, reaching, size_of
 from shards.table_checks import check_content, check_readable
 from shards.walk import Finding, Walk, walked

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeAlias
 from shards.errors import BadData
 from shards.places import Place
 from shards.rejects import Reject
-from shards.sources.product import Catalogue, Photograph, Product
+from shards.sources.product import Catalogue, Photograph, Product, held_back
 from shards.sources.rows import BadRow, shown
 from shards.sources.spool import Spool
 
@@ -149,8 +149,9 @@ class Gathering:
             )
             labels = mention.labels | labels
             attributes = mention.attributes | attributes
-        if any(mention.labels.get("split") == "test" for mention in mentions):
-            labels["split"] = "test"  # Nothing that is tested on is trained on, whichever row comes first.
+        if "split" in labels:
+            # Nothing that is tested on is trained on, whichever row comes first.
+            labels["split"] = max((mention.labels.get("split", "") for mention in mentions), key=held_back) or "train"
         return mentions[0]._replace(labels=labels, attributes=attributes)
 
 

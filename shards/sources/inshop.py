@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from shards.errors import BadData
@@ -34,10 +34,11 @@ def catalogue(root: Place, on_duplicate: str = "error") -> Catalogue:
         raise BadData(f"'{root}' has no {' and no '.join(missing)}", allowed=LAYOUT, change="check the path")
     within = "Img" if (root / "Img" / "img").is_dir() else ""
     require(root, LAYOUT, folders=(f"{within}/img".lstrip("/"),))
-    colors, boxes = Lookup(_colors(lists[COLORS])), Lookup(_boxes(lists[BOXES]))
     gathering = Gathering(
         lambda path: root / within / path, combine=lambda mentions: _united(mentions, gathering.notes)
     )
+    colors = Lookup(_usable(lists[COLORS], COLORS, _color, gathering))
+    boxes = Lookup(_usable(lists[BOXES], BOXES, _box, gathering))
     for number, line in _rows(lists[PARTITION]):
         where = f"{PARTITION} line {number}"
         try:
@@ -121,21 +122,42 @@ def _united(mentions: list[Mention], notes: Counter[str]) -> Mention:
     return mentions[0]._replace(labels=labels, attributes=attributes)
 
 
-def _colors(path: Place) -> Iterator[tuple[str, str]]:
-    """Path and colour; lines that name no photograph are headers or the second half of a broken line."""
+def _usable(
+    path: Place, name: str, parse: Callable[[str], tuple[str, str]], gathering: Gathering
+) -> Iterator[tuple[str, str]]:
+    """What the lines of a list say of each photograph, below count and header; a reject for each that says nothing."""
     with open_lines(path) as lines:
-        for _, line in numbered(lines):
-            if (
-                isinstance(line, str)
-                and len(cells := line.split(maxsplit=1)) == 2
-                and cells[0].lower().endswith(".jpg")
-            ):
-                yield cells[0], cells[1].strip()
+        for number, line in numbered(lines):
+            if isinstance(line, str) and _is_head(number, line):
+                continue
+            try:
+                if isinstance(line, BadRow):
+                    raise line
+                yield parse(line)
+            except BadRow as error:
+                named = next(filter(_is_photograph, str(line).split()[:1]), "")
+                gathering.reject("", named, "bad_row", f"{name} line {number}: {error}")
 
 
-def _boxes(path: Place) -> Iterator[tuple[str, str]]:
+def _is_head(number: int, line: str) -> bool:
+    return line.strip().isdecimal() if number == 1 else number == 2 and line.split()[0] == HEADER[0]
+
+
+def _is_photograph(text: str) -> bool:
+    return text.lower().endswith(".jpg")
+
+
+def _color(line: str) -> tuple[str, str]:
+    """Path and colour; in the list as it is published some lines are broken in two."""
+    cells = line.split(maxsplit=1)
+    if len(cells) != 2 or not _is_photograph(cells[0]):
+        raise BadRow(f"'{shown(line)}', allowed: a photograph's .jpg and its colour")
+    return cells[0], cells[1].strip()
+
+
+def _box(line: str) -> tuple[str, str]:
     """Path and "x_1 y_1 x_2 y_2", pixels from the upper left."""
-    with open_lines(path) as lines:
-        for _, line in numbered(lines):
-            if isinstance(line, str) and len(cells := line.split()) == 7 and all(c.isdecimal() for c in cells[1:]):
-                yield cells[0], " ".join(cells[3:])
+    cells = line.split()
+    if len(cells) != 7 or not _is_photograph(cells[0]) or not all(cell.isdecimal() for cell in cells[1:]):
+        raise BadRow(f"'{shown(line)}', allowed: a photograph's .jpg and six numbers")
+    return cells[0], " ".join(cells[3:])

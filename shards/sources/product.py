@@ -34,6 +34,11 @@ class Product:
     """Values that JSON can hold."""
 
 
+def held_back(split: str) -> int:
+    """How far from training a split is: 0 for train, 2 for test, 1 for any other, such as val."""
+    return {"": 0, "train": 0, "test": 2}.get(split, 1)
+
+
 @dataclass(frozen=True)
 class Catalogue:
     """An opened source: its products in order, mixed with the rows that could not be read as one.

@@ -145,9 +145,11 @@ def open_index(folder: str | Place, cache: CacheConfig | None = None) -> Catalog
     """Open a folder that ``skill-shards build`` finished; one in object storage is read through a cache folder.
 
     Sizes of all files are held against dataset.json first, and the tables' sha256, so that a half-copied folder and
-    tables of another data set are named before training starts. Raises BadData naming the file.
+    tables of another data set are named before training starts. Raises BadData naming the file, BadUsage for a name
+    that is no UTF-8.
     """
     folder = place(folder)
+    _check_name(folder)
     manifest = _read_manifest(folder)
     shards: list[dict[str, Any]] = manifest["shards"]
     _check_bytes(folder, {name: int(entry["bytes"]) for name, entry in _listed(manifest).items()})
@@ -178,6 +180,15 @@ def open_index(folder: str | Place, cache: CacheConfig | None = None) -> Catalog
         first_of_shard=images.first_of_shard,
         **images.stored,
     )
+
+
+def _check_name(folder: Place) -> None:
+    try:
+        str(folder).encode("utf-8")
+    except UnicodeEncodeError as error:
+        # Arrow opens no such path; skill-shards reads and writes it.
+        change = "rename the folder, or name it by a link"
+        raise BadUsage(f"'{folder}' is no UTF-8", allowed="a path in UTF-8", change=change) from error
 
 
 @contextmanager

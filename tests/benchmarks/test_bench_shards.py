@@ -72,6 +72,21 @@ def test_records_are_there_after_each_repeat(tmp_path: Path, monkeypatch: pytest
     assert there == [0] * 8 + [1] * 8
 
 
+@pytest.mark.parametrize(
+    "words",
+    ["--repeats 0", "--repeats -1", "--images -1", "--workers 0", "--scale -5", "--memory 100 0", "--memory -1"],
+)
+def test_nothing_is_measured_of_nothing(words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With --repeats 0 there were no records, and nothing said so."""
+    option, *_, value = words.split()
+    arguments = ["--images", "0", "--memory", "--out", str(tmp_path / "out.jsonl"), *words.split()]
+    with pytest.raises(SystemExit) as ended:
+        shards.main(arguments)
+    said = capsys.readouterr().err
+    assert ended.value.code == 2 and f"{option} is " in said and value in said and "allowed: " in said
+    assert not (tmp_path / "out.jsonl").exists()
+
+
 def test_a_synthetic_catalogue_is_built_and_opened_in_processes_of_their_own(tmp_path: Path) -> None:
     records = {record["what"]: record for record in build_and_open(40, tmp_path, 0, "scale")}
     assert records["shards/scale/40/open for training"]["goal"] == 3.0

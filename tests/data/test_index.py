@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import zlib
 
 import numpy as np
@@ -176,3 +177,13 @@ def test_a_shard_line_that_is_none_is_refused(catalogue, line):
     path.write_text(json.dumps(manifest))
     with pytest.raises(BadData, match="has a line of shards or tables that is none"):
         open_index(path.parent)
+
+
+def test_a_name_that_is_no_utf8_is_refused_and_a_link_to_it_is_not(catalogue, tmp_path):
+    named = tmp_path / os.fsdecode(b"shards \xff")
+    folder = catalogue(some_products(3))
+    named.symlink_to(folder)
+    with pytest.raises(BadUsage, match="is no UTF-8"):
+        open_index(named)
+    (tmp_path / "link").symlink_to(named)
+    assert open_index(tmp_path / "link").fingerprint == open_index(folder).fingerprint

@@ -12,7 +12,7 @@ from shards.build import build
 from shards.errors import BadData, BadUsage
 from shards.index import DATASET, TABLES, describe, read_dataset, sealed
 from shards.merge import merge
-from shards.places import place
+from shards.places import entries, place
 from shards.repeats import with_several
 from shards.selection import Selection
 from shards.summary import summarize, summary_lines
@@ -314,8 +314,13 @@ def test_sources_and_result_in_object_storage(tmp_path: Path, s3: ObjectStorage)
     out = place(f"{s3.url}/out")
     assert verify(out, full=True, workers=2).findings == []
     assert summarize(out)["labels"] == summarize(tmp_path / "disk")["labels"]
+    (s3.local(f"{s3.url}/out") / ".build").mkdir()
+    (s3.local(f"{s3.url}/out") / ".build" / "owner.json").write_text("{}")
+    merge(out, remote, on_duplicate="first")
+    again = {path.name: path.read_bytes() for path in s3.local(f"{s3.url}/out").iterdir() if path.is_file()}
+    assert again == found and not entries(out / ".build"), "as after a kill behind dataset.json"
     with pytest.raises(BadUsage, match="a finished data set"):
-        merge(out, remote, on_duplicate="first")
+        merge(out, remote, on_duplicate="merge")
     shard = s3.local(f"{s3.url}/out/shard-000000.tar")
     shard.write_bytes(shard.read_bytes()[:-512])
     (finding,) = verify(out).findings
@@ -394,7 +399,9 @@ def test_a_group_in_other_splits_of_two_sources_is_refused(tmp_path: Path) -> No
     with pytest.raises(BadData, match=r"1 variant group in more than one split of .*: 'g': 'a' in train, 'c' in test"):
         merge(tmp_path / "out", [one, two])
     assert not (tmp_path / "out").exists()
-    again = made(tmp_path / "again", {"a": 1, "e": 1}, labels={"a": in_test, "e": {}})
+    with pytest.raises(BadData, match=r"'a' is in train in .*one/out', in test in"):
+        merge(tmp_path / "out", [one, made(tmp_path / "tested", {"a": 1}, labels={"a": in_test})], on_duplicate="first")
+    again = made(tmp_path / "again", {"b": 1, "e": 1}, labels={"b": in_train | {"variant_group": "h"}, "e": {}})
     for on_duplicate in ("first", "merge"):
         merge(tmp_path / on_duplicate, [one, again], on_duplicate=on_duplicate)
     late = made(tmp_path / "late", {"b": 1, "f": 1}, labels={"b": in_train, "f": {}})
@@ -432,16 +439,30 @@ def test_a_product_that_gains_a_group_stays_in_its_split_only_where_the_group_is
     """By shares of products a product without a group goes by its own id, one with a group by the group's name."""
     by_half = Selection(split=(("train", 0.5), ("test", 0.5)))
     names = [f"p{number}" for number in range(6)]
-    group = {name: {"variant_group": "g"} for name in names}
     alone = made(tmp_path / "alone", dict.fromkeys(names, 1), selection=by_half)
-    grouped = made(tmp_path / "grouped", dict.fromkeys(names, 1), labels=group, selection=by_half)
     splits = {product["split"] for product, _ in content(alone).values()}
     assert splits == {"train", "test"}, "six names of which some go to either side"
-    with pytest.raises(BadData, match=r"1 variant group in more than one split of .*'g': 'p\d' in "):
-        merge(tmp_path / "out", [alone, grouped], on_duplicate="merge")
+    trained, tested = (
+        made(
+            tmp_path / group,
+            dict.fromkeys(names, 1),
+            labels={name: {"variant_group": group} for name in names},
+            selection=by_half,
+        )
+        for group in ("j", "g")
+    )
+    assert {product["split"] for product, _ in content(trained).values()} == {"train"}
+    assert {product["split"] for product, _ in content(tested).values()} == {"test"}
+    with pytest.raises(BadData, match=r"1 variant group in more than one split of .*'j': 'p\d' in "):
+        merge(tmp_path / "out", [alone, trained], on_duplicate="merge")
+    merge(tmp_path / "first", [alone, trained], on_duplicate="first")
+    for on_duplicate in ("first", "merge"):
+        with pytest.raises(
+            BadData, match=r"\d products that a later source holds back from training: 'p\d' is in train"
+        ):
+            merge(tmp_path / "out", [alone, tested], on_duplicate=on_duplicate)
     assert not (tmp_path / "out").exists()
-    merge(tmp_path / "first", [alone, grouped], on_duplicate="first")
-    merge(tmp_path / "other way", [grouped, alone], on_duplicate="merge")
+    merge(tmp_path / "other way", [tested, alone], on_duplicate="merge")
     assert pq.read_table(tmp_path / "other way" / "products.parquet")["variant_group"].to_pylist() == ["g"] * 6
 
 

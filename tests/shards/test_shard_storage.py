@@ -144,10 +144,31 @@ def test_a_build_whose_place_in_object_storage_was_taken_over_stops(photographs:
 
     def taken(done: Progress) -> None:
         if done.products == 20:
-            owner.write_text('{"host": "elsewhere", "pid": 12, "token": "x"}')
+            # An object is replaced as a whole; a file that is written in place is empty for an instant.
+            written = owner.with_name("written.json")
+            written.write_text('{"host": "elsewhere", "pid": 12, "token": "x"}')
+            os.replace(written, owner)
 
     with pytest.raises(BadUsage, match="pid 12 on elsewhere"):
         build(photographs, f"{s3.url}/out", shard_mib=0.03, workers=0, progress=taken)
+    assert "dataset.json" not in entries(place(f"{s3.url}/out"))
+
+
+@pytest.mark.parametrize("left", [None, "", "[]", '{"host": 1}'])
+def test_a_build_whose_mark_was_removed_or_spoilt_stops(photographs: Path, s3: ObjectStorage, left: str | None) -> None:
+    """Another build that took the place over and has ended removes the mark with its journal."""
+    owner = s3.local(f"{s3.url}/out") / ".build" / "owner.json"
+
+    def ended(done: Progress) -> None:
+        if done.products == 20:
+            if left is None:
+                owner.unlink()
+            else:
+                owner.with_name("written.json").write_text(left)
+                os.replace(owner.with_name("written.json"), owner)
+
+    with pytest.raises(BadUsage, match=r"another process builds .* since: it is not known which"):
+        build(photographs, f"{s3.url}/out", shard_mib=0.03, workers=0, progress=ended)
     assert "dataset.json" not in entries(place(f"{s3.url}/out"))
 
 

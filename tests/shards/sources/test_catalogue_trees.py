@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from shards.errors import BadData
 from shards.rejects import Reject
 from shards.sources.catalogue import choose_format, open_catalogue
 from shards.sources.product import Product
+from shards.summary import summarize
 from tests.shards.sources.trees import ABO_IMAGES, HM_ARTICLES, INSHOP_PARTITION, MYNTRA_STYLES, TREES, put, text
 
 
@@ -186,8 +188,43 @@ def test_inshop(tmp_path: Path) -> None:
             "img/MEN/Tees_Tanks/id_00000007/01_7_additional.jpg": {"partition": "gallery", "pose": "additional"},
         },
     }
-    (reject,) = rejects
-    assert reject.detail.startswith("list_eval_partition.txt line 8: image_name is 'img/MEN/Tees_Tanks")
+    first, second, last = rejects
+    broken = "img/WOMEN/Dresses/id_00000002/03_1_front.jpg"
+    assert (first.image_path, first.detail) == (
+        broken,
+        f"list_color_cloth.txt line 5: '{broken}', allowed: a photograph's .jpg and its colour",
+    )
+    assert (second.image_path, second.detail) == (
+        "",
+        "list_color_cloth.txt line 6: 'Red', allowed: a photograph's .jpg and its colour",
+    )
+    assert last.detail.startswith("list_eval_partition.txt line 8: image_name is 'img/MEN/Tees_Tanks")
+
+
+def test_each_line_of_inshops_lists_that_is_not_used_leaves_a_line(tmp_path: Path) -> None:
+    """Of the colours and the boxes, too; count and header are none, and are not needed there."""
+    root = TREES["inshop"](tmp_path / "tree")
+    name = "img/WOMEN/Dresses/id_00000002/02_1_front.jpg"
+    colors = ["6", "image_name color", f"{name} Blue", "", f"{name}", "image_name color", "7", f"{name[:-4]}.png Red"]
+    boxes = [f"{name} 3 1 067 027 186 240", f"{name} 3 1 67 27 186", f"{name} 3 1 67 27 186 x", "1 2 3 4 5 6 7", "é \0"]
+    put(root, "Anno/attributes/list_color_cloth.txt", "\n".join(colors))
+    put(root, "Anno/list_bbox_inshop.txt", "\n".join(boxes).encode() + b"\n\xff\xff")
+    products, rejects = read(root, "inshop")
+    assert products["id_00000002_02"].color == "Blue"
+    assert products["id_00000002_02"].attributes["photographs"][name]["box"] == [67, 27, 186, 240]
+    told = [re.match(r"(list_\w+\.txt) line (\d+): ", reject.detail) for reject in rejects]
+    assert [match and (match[1], int(match[2])) for match in told] == [
+        *(("list_color_cloth.txt", number) for number in (5, 6, 7, 8)),
+        *(("list_bbox_inshop.txt", number) for number in (2, 3, 4, 5, 6)),
+        ("list_eval_partition.txt", 8),
+    ]
+    assert {reject.reason for reject in rejects} == {"bad_row"} and "not UTF-8" in rejects[-2].detail
+    assert [reject.image_path for reject in rejects[:7]] == [name, "", "", "", name, name, ""]
+    counts = build(root, tmp_path / "out", format="inshop", workers=0)["counts"]
+    assert counts["images_rejected"] == {"bad_row": 10}
+    assert counts["images_seen"] == counts["images_written"] + 10
+    rows = summarize(tmp_path / "out")["rejected"]["bad_row"]
+    assert rows["count"] == 10 and rows["examples"][0]["detail"].startswith("list_color_cloth.txt line 5: ")
 
 
 def test_inshop_may_lie_flat_and_must_be_whole(tmp_path: Path) -> None:
@@ -287,7 +324,7 @@ def test_hm_codes_that_lost_their_zeros_get_them_back(tmp_path: Path) -> None:
 @pytest.mark.parametrize("line", [3, 4])
 def test_inshop_colourway_of_both_sides_is_tested_and_counted(tmp_path: Path, status: str, line: int) -> None:
     """Whichever comes first; a label that differs is counted, once for each photograph that has it."""
-    root = TREES["inshop"](tmp_path)
+    root = TREES["inshop"](tmp_path / "tree")
     listing = root / "Eval/list_eval_partition.txt"
     lines = INSHOP_PARTITION.splitlines(keepends=True)
     lines[line - 1] = lines[line - 1].replace("train", status)
@@ -330,7 +367,7 @@ def test_inshop_photographs_in_upper_case(tmp_path: Path) -> None:
     products, rejects = read(root, "inshop")
     product = products["id_00000002_03"]
     assert names(product, root / "Img") == ["img/WOMEN/Dresses/id_00000002/03_1_front.JPG"]
-    assert product.color == "Red" and len(rejects) == 1
+    assert product.color == "Red" and len(rejects) == 1, "the partition's alone"
 
 
 def test_values_that_no_list_should_hold_cost_their_row_alone(tmp_path: Path) -> None:
@@ -345,7 +382,8 @@ def test_values_that_no_list_should_hold_cost_their_row_alone(tmp_path: Path) ->
     boxes.write_text(boxes.read_text().replace("067", digits))
     products, rejects = read(inshop, "inshop")
     assert names(products["id_00000002_02"], inshop) == ["Img/img/WOMEN/Dresses/id_00000002/02_2_side.jpg"]
-    assert rejects[0].image_path == "img/WOMEN/Dresses/id_00000002/02_1_front.jpg" and "its box" in rejects[0].detail
+    (reject,) = (reject for reject in rejects if "its box" in reject.detail)
+    assert reject.image_path == "img/WOMEN/Dresses/id_00000002/02_1_front.jpg"
     abo = TREES["abo"](tmp_path / "abo")
     lines = '{"item_id": "X", "domain_name": ["amazon"], "main_image_id": "0101"}\n{"item_id": "Y"}\n'
     lines += '{"item_id": "Z", "other_image_id": ["\\ud800"]}\n'

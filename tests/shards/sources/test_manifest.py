@@ -264,8 +264,10 @@ def test_a_photographs_name_that_no_file_can_have_is_one_bad_row(tmp_path: Path,
     assert "photograph's name is no Unicode text" in line["detail"]
 
 
-@pytest.mark.parametrize("order", [("train", "test"), ("test", "train"), ("test", "")])
-def test_a_product_that_a_row_says_is_tested_is_not_trained_on(tmp_path: Path, order: tuple[str, str]) -> None:
+@pytest.mark.parametrize(
+    "order", [("train", "test"), ("test", "train"), ("test", ""), ("val", "test"), ("train", "val")]
+)
+def test_a_product_that_a_row_says_is_held_back_is_not_trained_on(tmp_path: Path, order: tuple[str, str]) -> None:
     rows = ["product_id,image_path,split"]
     for place, split in enumerate(order):
         photograph(tmp_path / f"{place}.png", seed=place)
@@ -273,4 +275,4 @@ def test_a_product_that_a_row_says_is_tested_is_not_trained_on(tmp_path: Path, o
     (tmp_path / "catalogue.csv").write_text("\n".join(rows))
     build(tmp_path / "catalogue.csv", tmp_path / "out", workers=0)
     [product] = pq.read_table(tmp_path / "out" / "products.parquet").to_pylist()
-    assert (product["split"], product["images"]) == ("test", 2)
+    assert (product["split"], product["images"]) == ("test" if "test" in order else "val", 2)
