@@ -12,9 +12,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from shards.counting import with_notes
-from shards.index import LATER_TABLES, TABLES, TableWriter, write_dataset
+from shards.index import write_dataset
 from shards.lacking import KnownRejects
 from shards.rejects import IMAGE_REASONS, PRODUCT_REASONS
+from shards.table_files import LATER_TABLES, TABLES, TableWriter
 from shards.tables import batches
 from shards.writer import Shard, index_name, shard_name
 

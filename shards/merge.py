@@ -21,7 +21,7 @@ import pyarrow as pa
 from shards.counting import with_notes
 from shards.errors import BadData, BadUsage
 from shards.identity import same_option
-from shards.index import DATASET, LATER_TABLES, TABLES, TableWriter, read_dataset, write_dataset
+from shards.index import DATASET, read_dataset, write_dataset
 from shards.merge_repeats import Repeats, find_repeats, written_products
 from shards.merge_write import copy_shard, moved_duplicates, write_shard
 from shards.merged_before import merged_before, tidy
@@ -32,6 +32,7 @@ from shards.places import Place, is_within
 from shards.rejects import IMAGE_REASONS, PRODUCT_REASONS
 from shards.resume import unowned_files
 from shards.table_checks import check_readable
+from shards.table_files import LATER_TABLES, TABLES, TableWriter
 from shards.tables import Cursor, batches
 from shards.torn_groups import check_groups
 from shards.verify import verify

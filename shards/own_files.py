@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from shards.errors import BadUsage
-from shards.index import APPEND_FOLDER, DATASET, TABLES
+from shards.index import APPEND_FOLDER, DATASET
 from shards.lock import LOCK
 from shards.new_file import PARTIAL_SUFFIX
 from shards.parts import IDENTITY
 from shards.places import Place, entries, is_within, place
+from shards.table_files import TABLES
 
 JOURNAL = ".build"
 BUILT = ".built.json"

@@ -8,7 +8,6 @@ from typing import Any
 
 from shards.counting import Progress
 from shards.in_order import Arrived, dumped
-from shards.index import TABLES, TableWriter
 from shards.keys import key_of
 from shards.lookalikes import Lookalikes
 from shards.normalize import Jpeg
@@ -17,6 +16,7 @@ from shards.parts import Covered, Part, PartWriter, frames, rows_name
 from shards.places import Place
 from shards.rejects import Reject
 from shards.sources.product import Product
+from shards.table_files import TABLES, TableWriter
 from shards.writer import Member, Shard, ShardWriter, index_name, shard_name
 
 

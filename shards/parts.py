@@ -20,9 +20,10 @@ from typing import Any
 import pyarrow as pa
 
 from shards.errors import BadData
-from shards.index import TABLES, batch_of, sha256_of
+from shards.index import sha256_of
 from shards.new_file import NewFile
 from shards.places import Place, reaching
+from shards.table_files import TABLES, batch_of
 from shards.writer import Shard
 
 IDENTITY = "build.json"

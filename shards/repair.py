@@ -18,13 +18,14 @@ from typing import Any
 
 from shards.arrival import settle
 from shards.errors import BadData, BadUsage
-from shards.index import DATASET, TableWriter, describe, is_sealed, read_dataset, seal_fault, sealed, sha256_of
+from shards.index import DATASET, describe, is_sealed, read_dataset, seal_fault, sealed, sha256_of
 from shards.jpeg import read_header
 from shards.merge_write import image_rows, product_cells
 from shards.new_file import PARTIAL_SUFFIX, sync, write_new
 from shards.normalize import Jpeg
 from shards.own_files import BUILT, GONE, JOURNAL, OWN_FOLDERS, OWN_NAMES, REPAIR_FOLDER, refuse_foreign
 from shards.places import Place, entries
+from shards.table_files import TableWriter
 from shards.tables import Cursor, batches
 from shards.tar_reading import StoredProduct, TarStream, stored_products
 from shards.writer import Member, dali_index, index_name

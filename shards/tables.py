@@ -12,8 +12,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from shards.errors import BadData
-from shards.index import TABLES
 from shards.places import Place, reaching
+from shards.table_files import TABLES
 
 BATCH_ROWS = 8192
 

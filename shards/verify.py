@@ -9,10 +9,11 @@ from itertools import pairwise
 from typing import Any
 
 from shards.arrival import ARRIVAL
-from shards.index import APPEND_FOLDER, DATASET, TABLES, fingerprint, is_sealed, read_dataset, seal_fault, sha256_of
+from shards.index import APPEND_FOLDER, DATASET, fingerprint, is_sealed, read_dataset, seal_fault, sha256_of
 from shards.own_files import BUILT, GONE, JOURNAL, OWN_NAMES
 from shards.places import Place, entries, reaching, size_of
 from shards.table_checks import check_content, check_readable
+from shards.table_files import TABLES
 from shards.walk import Finding, Walk, walked
 from shards.walkers import walked_in_children
 from shards.writer import index_name, shard_name

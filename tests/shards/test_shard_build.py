@@ -15,8 +15,9 @@ from PIL import Image
 from shards.append import append
 from shards.build import Progress, build
 from shards.errors import BadData, BadUsage
-from shards.index import TABLES, TableWriter, batch_of, describe, read_dataset
+from shards.index import describe, read_dataset
 from shards.selection import Selection
+from shards.table_files import TABLES, TableWriter, batch_of
 from shards.writer import header
 from tests.shards.conftest import photograph
 
@@ -158,7 +159,7 @@ def test_a_table_depends_on_its_rows_alone(pieces: list[int], tmp_path: Path) ->
     """However the rows come: one by one, in batches, or both, with row groups of seven."""
     rows = [(f"key-{number}", number, "near", "key", 0, number % 5) for number in range(sum(pieces))]
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("shards.index.ROW_GROUP", 7)
+        patched.setattr("shards.table_files.ROW_GROUP", 7)
         alone, mixed = (TableWriter(tmp_path / name, "duplicates.parquet") for name in _folders(tmp_path))
         for row in rows:
             alone.add(*row)

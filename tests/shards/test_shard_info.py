@@ -14,11 +14,12 @@ from shards.append import append
 from shards.build import build
 from shards.counting import Progress
 from shards.errors import BadData
-from shards.index import TABLES, read_dataset
+from shards.index import read_dataset
 from shards.merge import merge
 from shards.repair import repair
 from shards.sheet import write_sheet
 from shards.summary import build_lines, summarize, summary_lines
+from shards.table_files import TABLES
 from shards.verify import verify
 from skill_fast.data.index import open_index
 from tests.shards.conftest import photograph

@@ -10,12 +10,13 @@ import pytest
 
 from shards.build import build
 from shards.errors import BadData, BadUsage
-from shards.index import DATASET, TABLES, describe, read_dataset, sealed
+from shards.index import DATASET, describe, read_dataset, sealed
 from shards.merge import merge
 from shards.places import entries, place
 from shards.repeats import with_several
 from shards.selection import Selection
 from shards.summary import summarize, summary_lines
+from shards.table_files import TABLES
 from shards.verify import verify
 from tests.object_storage import ObjectStorage
 from tests.shards.conftest import photograph

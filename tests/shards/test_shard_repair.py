@@ -10,10 +10,11 @@ import pytest
 
 from shards.build import build
 from shards.errors import BadData, BadUsage
-from shards.index import DATASET, TABLES, describe, read_dataset, sealed
+from shards.index import DATASET, describe, read_dataset, sealed
 from shards.places import place
 from shards.repair import repair
 from shards.summary import summarize
+from shards.table_files import TABLES
 from shards.verify import verify
 from tests.shards.conftest import photograph
 

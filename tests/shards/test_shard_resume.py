@@ -20,8 +20,9 @@ import pytest
 from shards.append import append
 from shards.build import Progress, build
 from shards.errors import BadData, BadUsage
-from shards.index import TABLES, read_dataset
+from shards.index import read_dataset
 from shards.output import LocalOutput
+from shards.table_files import TABLES
 from tests.shards.conftest import photograph
 from tests.shards.test_shard_build import contents
 

@@ -20,9 +20,10 @@ from PIL import Image
 from shards.build import build
 from shards.duplicates import KINDS
 from shards.errors import BadData
-from shards.index import TABLES, describe, fingerprint, read_dataset, sealed
+from shards.index import describe, fingerprint, read_dataset, sealed
 from shards.rejects import IMAGE_REASONS, PRODUCT_REASONS
 from shards.repeats import repeated
+from shards.table_files import TABLES
 from shards.verify import verify
 from tests.shards.conftest import photograph
 
