@@ -23,6 +23,7 @@ KINDS = {
     "faults": "benchmarks.faults --data SHARDS",
     "shards": "benchmarks.shards --data photographs/",
     "evaluate": "benchmarks.evaluate",
+    "full_report": "benchmarks.full_report RUN --data NAME=SHARDS",
     "demo": "benchmarks.demo RUN...",
     "methods": "benchmarks.methods",
 }

@@ -4,13 +4,15 @@ import json
 
 import numpy as np
 
+from benchmarks import full_report
 from benchmarks.archive import read
-from benchmarks.evaluate import drawn, main
+from benchmarks.evaluate import drawn as drawn_embeddings
+from benchmarks.evaluate import main
 from benchmarks.tables import scored_at
 
 
 def test_designs_come_in_four_colours_and_lie_near_their_pattern():
-    catalogue, again = drawn(2001), drawn(2001)
+    catalogue, again = drawn_embeddings(2001), drawn_embeddings(2001)
     np.testing.assert_array_equal(catalogue.embeddings, again.embeddings)
     assert catalogue.embeddings.shape == (2001, 384) and catalogue.embeddings.dtype == np.float32
     assert [len(set(catalogue.color[start : start + 4])) for start in range(0, 2000, 4)] == [4] * 500
@@ -39,3 +41,22 @@ def test_every_part_is_recorded_with_its_time_and_the_whole_with_its_memory(tmp_
 def test_too_few_products_are_refused(capsys):
     assert main(["--count", "10"]) == 2
     assert "1000 or more" in capsys.readouterr().err
+
+
+def test_a_full_report_is_timed_as_a_user_starts_it(trainer, drawn, tmp_path, capfd):
+    """On a run of two steps: every default task, five embeddings, both parts with each repeat's seconds."""
+    trainer.run(tmp_path / "run", "--steps", "2")
+    out = tmp_path / "records.jsonl"
+    arguments = [str(tmp_path / "run"), "--data", f"toy={drawn}", "--out", str(out)]
+    assert full_report.main(arguments) == 0
+    scores, embedding = (record for record in read(out))
+    assert (scores.what, embedding.what) == ("full_report/scores", "full_report/embedding")
+    assert scores.unit == "s" and 0 < scores.value == scores.fields["repeats"][0] and scores.fields["goal"] == 180
+    assert scores.fields["shapes"]["embeddings"] == 5 and scores.fields["shapes"]["attributes probed"] >= 1
+    assert scores.fields["tasks"] == ["knn", "probe", "color", "variants", "retrieval"] and scores.data == "toy"
+    assert scores.fields["cpu_s_of_all"][0] > 0.5 * scores.value
+    capfd.readouterr()
+    assert full_report.main([str(tmp_path / "none"), "--data", f"toy={drawn}"]) != 0
+    assert "skill-eval ended with exit code" in capfd.readouterr().err
+    for wrong in (["--data", "toy"], ["--data", "toy=x", "--repeats", "0"]):
+        assert full_report.main([str(tmp_path / "run"), *wrong]) == 2
