@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from benchmarks.stopwatch import settle
 from benchmarks.traffic import Traffic
 from skill_fast.config import parse
 from skill_fast.data.index import open_index
@@ -39,8 +40,10 @@ def steps_of(run: Run, steps: int) -> dict[str, Any]:
     for _ in range(WARM_UP):
         step()
     for _ in range(steps):
+        settle(run.engine.device)  # a step of a GPU is queued long before it is done
         began = time.perf_counter()
         step()
+        settle(run.engine.device)
         times_ms.append((time.perf_counter() - began) * 1e3)
     with Traffic() as traffic:
         step()

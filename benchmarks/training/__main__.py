@@ -28,7 +28,7 @@ import torch
 
 from benchmarks.gpu_use import gpu_fields, gpu_sampler, memory_fields
 from benchmarks.processes import answer
-from benchmarks.stopwatch import moment, ms_between
+from benchmarks.stopwatch import moment, ms_between, settle
 from benchmarks.training import Job, build_run
 from benchmarks.training.phases import marked
 from benchmarks.training.work import flops_a_product, matmul_tflops, peak_tflops, tokens_a_product
@@ -81,14 +81,14 @@ def gate(run: Run, batches: Iterator[Batch]) -> None:
 def timed(run: Run, batches: Iterator[Batch], seconds: float) -> dict[str, Any]:
     """Steps for at least ``seconds``: rate, step times, waiting for data, and what the GPU did."""
     device, clock, skipped = run.engine.device, Clock(window=1_000_000), len(run.not_finite.steps)
+    settle(device)
     marks = [moment(device)]
     with gpu_sampler(device) as gpu:
         start = time.perf_counter()
         while len(marks) <= LEAST_STEPS or time.perf_counter() - start < seconds:
             advance(run, batches, clock)
             marks.append(moment(device))
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
+        settle(device)
         wall_s = time.perf_counter() - start
     run.not_finite.look()
     steps = len(marks) - 1
