@@ -17,7 +17,6 @@ turns, ratios are within a turn. cpu_ms_a_product is what all threads of the pro
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import sys
@@ -29,6 +28,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.archive import write
 from benchmarks.feeding import VIEWS, Source
 from shards.errors import BadUsage, exit_with
 from skill_fast.data.dali import PixelGraph, device_id
@@ -195,8 +195,7 @@ def _run(options: argparse.Namespace) -> None:
             f"({low:.2f} to {high:.2f})  {record['cpu_ms_a_product']:6.2f} CPU ms a product"
         )
     if options.out:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text("".join(json.dumps(record | shared) + "\n" for record in records), encoding="utf-8")
+        write(options.out, (record | shared for record in records))
 
 
 if __name__ == "__main__":

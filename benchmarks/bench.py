@@ -92,9 +92,11 @@ def carry_out(rows: Sequence[Row], data: Path, folder: Path, budget_s: float) ->
         share_s = min(left_s, max(row.share * budget_s, row.least_s))
         print(f"--- {row.name}: {share_s:.0f} s of {left_s:.0f} s left", flush=True)
         code = in_time(row.command(data, out, 0.7 * share_s), share_s)
-        records = len(read(out)) if out.is_file() else 0
+        damaged: list[str] = []
+        records = len(read(out, damaged=damaged)) if out.is_file() else 0
         ended = "stopped: its time was over" if code is None else f"exit code {code}" if code else "done"
-        became[row.name] = f"{ended}, {records} records"
+        left_out = f"; {len(damaged)} damaged lines left out, the first: {damaged[0]}" if damaged else ""
+        became[row.name] = f"{ended}, {records} records{left_out}"
     return became
 
 

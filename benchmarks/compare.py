@@ -117,7 +117,10 @@ def run(options: argparse.Namespace) -> None:
             f"--threshold {options.threshold}, --noise {options.noise}", allowed="shares, 0 to 1", change="0.05 is 5 %"
         )
     about = {"threshold": options.threshold, "noise": options.noise, "any_machine": options.any_machine}
-    found = verdicts(read(options.before), read(options.after), **about)
+    damaged: list[str] = []
+    found = verdicts(*(read(file, damaged=damaged) for file in (options.before, options.after)), **about)
+    for said in damaged:
+        print(f"left out: {said}", file=sys.stderr)
     for row in sorted(found, key=lambda row: row.gain):
         blind = "   noise hides a loss of the threshold" if row.figures and row.noise > options.threshold else ""
         numbers = f"{row.gain:+7.1%} (noise {row.noise:.1%})   {row.figures}{blind}" if row.figures else ""

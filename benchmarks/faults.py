@@ -27,6 +27,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from benchmarks.archive import write
 from benchmarks.loaders import VIEWS
 from shards.errors import exit_with
 from shards.index import sealed
@@ -154,8 +155,7 @@ def _run(options: argparse.Namespace) -> None:
     print(f"by CPU time {last['ratio_of_cpu_time']:.3f} times")
     print(f"broken {last['broken']}, found {last['found']}, found wrongly {last['found_wrongly']}; {last['skipped']}")
     if options.out:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text("".join(json.dumps(record | shared) + "\n" for record in records), encoding="utf-8")
+        write(options.out, (record | shared for record in records))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ with a thread, and the cores with everything).
 from __future__ import annotations
 
 import argparse
-import json
 import multiprocessing
 import pickle
 import queue
@@ -27,6 +26,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.archive import write
 from benchmarks.catalogues import MIB
 from shards.errors import exit_with
 from skill_fast.data.index import open_index
@@ -248,11 +248,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from skill_fast.telemetry.provenance import provenance
 
         about = {"data": options.data, **provenance()}
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        with options.out.open("w", encoding="utf-8") as out:
-            for record in measure(options):
-                out.write(json.dumps(record | about) + "\n")
-                print(f"{record['what']:<45}{record['value']:>10.4g} {record['unit']}", flush=True)
+        made: list[dict[str, Any]] = []
+        for record in measure(options):
+            made.append(record | about)
+            write(options.out, made)
+            print(f"{record['what']:<45}{record['value']:>10.4g} {record['unit']}", flush=True)
 
     return exit_with(run)
 

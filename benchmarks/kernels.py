@@ -12,7 +12,6 @@ instead. Records are written as they come; no task begins after ``--budget-s``.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import sys
@@ -24,6 +23,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.archive import write
 from benchmarks.contenders import Task, centering_task, distillation_task, ema_task, sinkhorn_task
 from benchmarks.stopwatch import Timing, clocked, together
 from skill_fast.errors import BadData, BadUsage, exit_with
@@ -179,27 +179,25 @@ def run(options: argparse.Namespace) -> None:
     if options.sweep and device.type != "cuda":
         raise BadUsage("--sweep without a GPU", allowed="on a GPU: it times Triton's launches", change="leave it out")
     about = provenance() | {"threads": torch.get_num_threads()}
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    with options.out.open("w", encoding="utf-8") as out:
+    made: list[dict[str, Any]] = []
 
-        def write(record: dict[str, Any]) -> None:
-            out.write(json.dumps(record | {"host_load": os.getloadavg()[0]} | about) + "\n")
-            out.flush()
-            share = f"  {record['copy_share']:.0%} of copy" if "copy_share" in record else ""
-            print(f"{record['what']:<44}{record['value']:>10.3f} {record['unit']}{share}  {record.get('launch', '')}")
+    def keep(record: dict[str, Any]) -> None:
+        made.append(record | {"host_load": os.getloadavg()[0]} | about)
+        write(options.out, made)
+        share = f"  {record['copy_share']:.0%} of copy" if "copy_share" in record else ""
+        print(f"{record['what']:<44}{record['value']:>10.3f} {record['unit']}{share}  {record.get('launch', '')}")
 
-        write(copy_bandwidth(device, options))
-        todo = list(tasks(device, options))
-        for done, make in enumerate(todo):
-            if time.perf_counter() - start > options.budget_s:
-                print(f"{len(todo) - done} of {len(todo)} tasks not begun within {options.budget_s:.0f} s")
-                break
-            torch.compiler.reset()  # after some shapes of one function torch.compile would fall back to eager
-            task = make()
-            gate(task)
-            made = sweep(task, device, options) if options.sweep else measure(task, device, options)
-            for record in made:
-                write(record)
+    keep(copy_bandwidth(device, options))
+    todo = list(tasks(device, options))
+    for done, make in enumerate(todo):
+        if time.perf_counter() - start > options.budget_s:
+            print(f"{len(todo) - done} of {len(todo)} tasks not begun within {options.budget_s:.0f} s")
+            break
+        torch.compiler.reset()  # after some shapes of one function torch.compile would fall back to eager
+        task = make()
+        gate(task)
+        for record in sweep(task, device, options) if options.sweep else measure(task, device, options):
+            keep(record)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.archive import write
 from benchmarks.loaders import BASE, CONTENDERS, VIEWS, Job
 from benchmarks.processes import in_a_process, rounds
 from shards.errors import exit_with
@@ -145,14 +146,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> None:
     todo, shared, made = jobs(options), provenance(), []
 
-    def write(found: list[list[Record]]) -> None:
+    def keep(found: list[list[Record]]) -> None:
         made[:] = records(todo, found, options)
         if options.out:
-            options.out.parent.mkdir(parents=True, exist_ok=True)
-            options.out.write_text("".join(json.dumps(record | shared) + "\n" for record in made), encoding="utf-8")
+            write(options.out, (record | shared for record in made))
 
     how = {"repeats": options.repeats, "budget_s": options.budget_s}
-    rounds(todo, lambda job: measure(job, options.seconds), after=write, **how)
+    rounds(todo, lambda job: measure(job, options.seconds), after=keep, **how)
     print()
     for record in made:
         ratio = f"{record['ratio']:6.2f} x {BASE}" if "ratio" in record else record.get("can_not", "")

@@ -25,6 +25,7 @@ from rich.console import Console
 from rich.table import Table
 from scipy.stats import t as student_t
 
+from benchmarks import archive
 from skill_fast.config import MethodName
 from skill_fast.errors import BadData, BadUsage, exit_with
 
@@ -139,8 +140,8 @@ def kept(out: Path | None, name: str, seed: int, steps: int) -> list[dict[str, A
     """The records of a run that ``--out`` holds whole; of none otherwise."""
     if out is None or not out.is_file():
         return []
-    lines = (json.loads(line) for line in out.read_text(encoding="utf-8").splitlines() if line)
-    mine = [line for line in lines if (line["method"], line["seed"], line["steps"]) == (name, seed, steps)]
+    lines = (record.fields for record in archive.read(out, damaged=[]))
+    mine = [dict(line) for line in lines if tuple(map(line.get, ("method", "seed", "steps"))) == (name, seed, steps)]
     return mine if {f"methods/{name}/{score}" for score in SCORES} <= {line["what"] for line in mine} else []
 
 
@@ -171,8 +172,7 @@ def _run(arguments: Sequence[str] | None) -> None:
                 run = train(name, seed, options.runs, options.steps, options.ds_config, options.data, more)
                 mine = [r for r in records(name, run) if not (options.no_speed and r["what"].endswith(SPEED))]
                 if options.out:
-                    with options.out.open("a", encoding="utf-8") as file:
-                        file.writelines(json.dumps(record) + "\n" for record in mine)
+                    archive.append(options.out, mine)
             found[name] += mine
     Console(width=None if sys.stdout.isatty() else 120).print(table(found))
 

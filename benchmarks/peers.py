@@ -11,7 +11,6 @@ run here says why. Records are written as they come.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import sys
@@ -21,6 +20,7 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.archive import write
 from benchmarks.processes import Record, in_a_process, rounds
 from benchmarks.recipes import BASE, MOST_WORKERS, RECIPES, Job
 from benchmarks.train import ON_A_CPU, ON_A_GPU
@@ -111,14 +111,13 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
 def run(options: argparse.Namespace) -> None:
     todo, shared, photographs = jobs(options), provenance(), open_index(options.data).images
 
-    def write(found: list[list[Record]]) -> None:
+    def keep(found: list[list[Record]]) -> None:
         made = records(todo, found, photographs)
         if options.out:
-            options.out.parent.mkdir(parents=True, exist_ok=True)
-            options.out.write_text("".join(json.dumps(r | shared) + "\n" for r in made), encoding="utf-8")
+            write(options.out, (record | shared for record in made))
         _tell(made)
 
-    rounds(todo, measure, repeats=options.repeats, budget_s=options.budget_s, after=write)
+    rounds(todo, measure, repeats=options.repeats, budget_s=options.budget_s, after=keep)
 
 
 def _tell(made: Sequence[Record]) -> None:

@@ -12,7 +12,6 @@ model, within a round. Records are written as they come; no row begins after ``-
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import sys
@@ -23,6 +22,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.archive import write
 from benchmarks.processes import Record, in_a_process, rounds
 from benchmarks.training import MODELS, Setting
 from benchmarks.training.no_loader import StepJob
@@ -151,18 +151,16 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
 def run(options: argparse.Namespace) -> None:
     todo, about = jobs(options), provenance() | {"threads": torch.get_num_threads()}
 
-    def write(found: list[list[Record]]) -> None:
-        made = records(todo, found)
-        options.out.parent.mkdir(parents=True, exist_ok=True)
+    def keep(found: list[list[Record]]) -> None:
         load = {"host_load": os.getloadavg()[0]}
-        options.out.write_text("".join(json.dumps(r | load | about) + "\n" for r in made), encoding="utf-8")
+        write(options.out, (record | load | about for record in records(todo, found)))
 
     found = rounds(
         todo,
         lambda job: measure(job, title(job, todo[0])),
         repeats=options.repeats,
         budget_s=options.budget_s,
-        after=write,
+        after=keep,
     )
     print()
     for record in records(todo, found):

@@ -13,7 +13,6 @@ as they come.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import sys
@@ -24,6 +23,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.archive import write
 from benchmarks.processes import Record, in_a_process, rounds
 from benchmarks.training import MODELS, Job, Setting
 from shards.errors import exit_with
@@ -164,14 +164,13 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
 def run(options: argparse.Namespace) -> None:
     todo, shared, photographs = jobs(options), provenance(), open_index(options.data).images
 
-    def write(found: list[list[Record]]) -> None:
+    def keep(found: list[list[Record]]) -> None:
         made = records(todo, found, photographs)
         if options.out:
-            options.out.parent.mkdir(parents=True, exist_ok=True)
-            options.out.write_text("".join(json.dumps(r | shared) + "\n" for r in made), encoding="utf-8")
+            write(options.out, (record | shared for record in made))
         _tell(made[-1:] if "can_not" in made[-1] else made)
 
-    rounds(todo, measure, repeats=options.repeats, budget_s=options.budget_s, after=write)
+    rounds(todo, measure, repeats=options.repeats, budget_s=options.budget_s, after=keep)
 
 
 def _tell(made: Sequence[Record]) -> None:

@@ -83,6 +83,15 @@ def test_a_row_over_its_time_is_stopped_and_keeps_what_it_wrote(tmp_path, as_scr
     assert time.monotonic() - began < 20
 
 
+def test_half_a_line_is_told_and_the_next_row_runs(tmp_path, as_scripts):
+    halved = WRITES + """open(sys.argv[1], 'a').write('{"what": "a/c", "val')"""
+    became = carry_out([row("cut", halved), row("next", WRITES)], tmp_path, tmp_path, 60.0)
+    assert became["next"] == "done, 1 records"
+    assert became["cut"].startswith(
+        f"done, 1 records; 1 damaged lines left out, the first: {tmp_path}/cut.jsonl:2: not"
+    )
+
+
 def test_a_row_that_no_longer_fits_is_not_begun(tmp_path, as_scripts):
     became = carry_out([row("late", WRITES, least_s=99.0)], tmp_path, tmp_path, 5.0)
     assert became["late"].startswith("not begun: ")

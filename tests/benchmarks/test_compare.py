@@ -63,6 +63,15 @@ def test_what_is_slower_one_way_is_never_slower_the_other(was, now, unit):
     assert judged([row(was, unit)], [row(was, unit)], **HOW).verdict == SAME
 
 
+def test_half_a_last_line_is_told_and_the_rest_is_judged(tmp_path, capsys):
+    folder = write(tmp_path, [train("total", 100.0), train("headroom", 50.0)], "a.jsonl")
+    whole = (folder / "a.jsonl").read_bytes()
+    (folder / "cut.jsonl").write_bytes(whole[:-9])
+    assert main([str(folder / "a.jsonl"), str(folder / "cut.jsonl")]) == 0
+    told = capsys.readouterr()
+    assert "cut.jsonl:2: not JSON" in told.err and "missing     train/headroom" in told.out
+
+
 def test_exit_codes_and_what_is_said(tmp_path, capsys):
     def file(name: str, *rows: dict[str, Any]) -> str:
         return str(write(tmp_path, list(rows), f"{name}.jsonl") / f"{name}.jsonl")
