@@ -26,6 +26,7 @@ import torch
 
 from benchmarks.archive import write
 from benchmarks.loaders import BASE, CONTENDERS, VIEWS, Job
+from benchmarks.pairing import by_round, ratio_to, told
 from benchmarks.processes import in_a_process, rounds
 from shards.errors import exit_with
 from skill_fast.data.index import open_index
@@ -79,14 +80,17 @@ def records(todo: Sequence[Job], found: Sequence[list[Record]], options: argpars
         "kept_equal": KEPT_EQUAL,
     }
     rows = [(job, repeats) for job, repeats in zip(todo, found) if repeats]
-    base = next((repeats for job, repeats in rows if job.name == BASE and "can_not" not in repeats[-1]), None)
+    base = next((repeats for job, repeats in rows if job.name == BASE), None)
     made = []
     for job, repeats in rows:
         record = {"what": f"loader/{title(job)}", "value": None, "unit": "products/s", **shared}
-        if "can_not" in repeats[-1]:
+        good = [repeat for repeat in repeats if "can_not" not in repeat]
+        if not good:
             made.append(record | {"can_not": repeats[-1]["can_not"]})
-        else:
-            made.append(record | _figures(repeats, megapixels) | _ratio(repeats, base))
+            continue
+        rates = by_round(repeats)
+        paired = {} if base is None else ratio_to(BASE, rates, by_round(base))
+        made.append(record | _figures(good, megapixels) | {"by_round": rates} | paired)
     return made
 
 
@@ -103,13 +107,6 @@ def _figures(repeats: list[Record], megapixels: float) -> Record:
         "crops_per_s": CROPS * rate,
         **rest,
     }
-
-
-def _ratio(repeats: list[Record], base: list[Record] | None) -> Record:
-    if base is None:
-        return {}
-    ratios = sorted(ours["products_per_s"] / theirs["products_per_s"] for ours, theirs in zip(repeats, base))
-    return {"ratio_to": BASE, "ratio": statistics.median(ratios), "ratios": [ratios[0], ratios[-1]]}
 
 
 def _tell(name: str, found: Record) -> None:
@@ -155,7 +152,7 @@ def _run(options: argparse.Namespace) -> None:
     rounds(todo, lambda job: measure(job, options.seconds), after=keep, **how)
     print()
     for record in made:
-        ratio = f"{record['ratio']:6.2f} x {BASE}" if "ratio" in record else record.get("can_not", "")
+        ratio = record.get("can_not") or told(record, BASE)
         print(f"{record['what'].removeprefix('loader/'):42} {record['value'] or 0:8,.1f} products/s   {ratio}")
     if options.out:
         print(f"{options.out}: {len(made)} records")

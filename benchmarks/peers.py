@@ -21,6 +21,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.archive import write
+from benchmarks.pairing import by_round, ratio_to, told
 from benchmarks.processes import Record, in_a_process, rounds
 from benchmarks.recipes import BASE, MOST_WORKERS, RECIPES, Job
 from benchmarks.train import ON_A_CPU, ON_A_GPU
@@ -74,10 +75,8 @@ def _record(job: Job, repeats: Sequence[Record], base: Sequence[Record], photogr
         record |= {"value": rate, "quantiles": {"min": min(rates), "max": max(rates)}, "repeats": len(rates), **fields}
     else:
         record["can_not"] = repeats[-1]["can_not"]
-    pairs = [(mine, theirs) for mine, theirs in zip(repeats, base) if "can_not" not in mine | theirs]
-    ratios = sorted(mine["products_per_s"] / theirs["products_per_s"] for mine, theirs in pairs)
-    if ratios:
-        record |= {"ratio_to": BASE, "ratio": statistics.median(ratios), "ratios": [ratios[0], ratios[-1]]}
+    if good and base:
+        record |= {"by_round": by_round(repeats), **ratio_to(BASE, by_round(repeats), by_round(base))}
     return record | {
         "kept_equal": KEPT_EQUAL,
         "not_equal": NOT_EQUAL[job.name],
@@ -126,10 +125,9 @@ def _tell(made: Sequence[Record]) -> None:
         if record["value"] is None:
             print(f"{record['what']:46} can not: {record['can_not']}", flush=True)
             continue
-        ratio = f"{record['ratio']:5.2f} x {BASE}" if "ratio" in record else ""
         print(
             f"{record['what']:46} {record['value']:8,.1f} products/s  step p50 {record['step_ms']['p50']:7.1f} ms  "
-            f"data {record['data_wait_share']:5.1%}  {ratio}",
+            f"data {record['data_wait_share']:5.1%}  {told(record, BASE)}",
             flush=True,
         )
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import statistics
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -23,6 +22,7 @@ from typing import Any
 import torch
 
 from benchmarks.archive import write
+from benchmarks.pairing import by_round, ratio_to, told
 from benchmarks.processes import Record, in_a_process, rounds
 from benchmarks.training import MODELS, Setting
 from benchmarks.training.no_loader import StepJob
@@ -96,7 +96,9 @@ def records(todo: Sequence[StepJob], found: Sequence[Sequence[Record]]) -> list[
         good = [repeat for repeat in repeats if "can_not" not in repeat]
         model = job.setting.model
         if good:
-            made.append(shared | figures(good) | ratio(good, bases[model], f"step/{names[model]}"))
+            rates = by_round(repeats)
+            paired = ratio_to(f"step/{names[model]}", rates, by_round(bases[model]))
+            made.append(shared | figures(good) | {"by_round": rates} | paired)
         elif repeats:
             made.append(shared | {"value": None, "can_not": repeats[-1]["can_not"]})
     return made
@@ -120,14 +122,6 @@ def figures(repeats: Sequence[Record]) -> Record:
         "phase_shares": {name: spent_ms / spent for name, spent_ms in middle["phases_ms"].items()},
         **{name: value for name, value in middle.items() if name != "products_per_s"},
     }
-
-
-def ratio(repeats: Sequence[Record], base: Sequence[Record], name: str) -> Record:
-    """Products/s over the base's of the same round: median, least and most."""
-    if not base or "can_not" in base[0]:
-        return {}
-    ratios = sorted(mine["products_per_s"] / theirs["products_per_s"] for mine, theirs in zip(repeats, base))
-    return {"ratio_to": name, "ratio": statistics.median(ratios), "ratios": [ratios[0], ratios[-1]]}
 
 
 def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -175,7 +169,7 @@ def _tell(record: Record) -> None:
     largest = sorted(record["phase_shares"].items(), key=lambda phase: -phase[1])[:4]
     print(
         f"{name:44} {record['value']:8,.1f} products/s  step p50 {record['step_ms']['p50']:7.1f} ms  MFU "
-        f"{record['mfu']:5.1%}  {record.get('ratio', 1):4.2f} x  "
+        f"{record['mfu']:5.1%}  {told(record, record['ratio_to'].removeprefix('step/'))}  "
         + ", ".join(f"{phase} {share:.0%}" for phase, share in largest),
         flush=True,
     )

@@ -24,6 +24,7 @@ from typing import Any
 import torch
 
 from benchmarks.archive import write
+from benchmarks.pairing import by_round, ratio_to, told
 from benchmarks.processes import Record, in_a_process, rounds
 from benchmarks.training import MODELS, Job, Setting
 from shards.errors import exit_with
@@ -94,15 +95,18 @@ def records(todo: Sequence[Job], found: Sequence[Sequence[Record]], photographs:
             row = {"value": None, "unit": "products/s", "can_not": repeats[-1]["can_not"]}
             made.append({"what": f"train/total{name}", **row, **shared})
             continue
-        made += [{"what": f"train/{row}{name}", **figures(row, good), **shared} for row in ROWS]
+        for row in ROWS:
+            rates = by_round([repeat if "can_not" in repeat else repeat["rows"][row] for repeat in repeats])
+            base = by_round([repeat if "can_not" in repeat else repeat["rows"][BASE_ROW] for repeat in repeats])
+            paired = {"by_round": rates, **ratio_to(f"train/{BASE_ROW}", rates, base)}
+            made.append({"what": f"train/{row}{name}", **figures(row, good), **paired, **shared})
     return made
 
 
 def figures(row: str, repeats: Sequence[Record]) -> Record:
-    """Of one row over its repeats: the median repeat's fields, beside the medians of rates and ratios."""
+    """Of one row over its repeats: the median repeat's fields, beside the median of the rates."""
     of_row = [repeat["rows"][row] for repeat in repeats]
     rates = [repeat["products_per_s"] for repeat in of_row]
-    ratios = sorted(r["rows"][row]["products_per_s"] / r["rows"][BASE_ROW]["products_per_s"] for r in repeats)
     rate = statistics.median(rates)
     middle = min(range(len(rates)), key=lambda place: abs(rates[place] - rate))
     about, fields = repeats[middle], dict(of_row[middle])
@@ -115,9 +119,6 @@ def figures(row: str, repeats: Sequence[Record]) -> Record:
         **derived(rate, about),
         **fields,
         **({"phases_ms": about["phases_ms"]} if row == "total" else {}),
-        "ratio_to": f"train/{BASE_ROW}",
-        "ratio": statistics.median(ratios),
-        "ratios": [ratios[0], ratios[-1]],
         **{name: value for name, value in about.items() if name not in ("rows", "phases_ms")},
     }
 
@@ -182,7 +183,7 @@ def _tell(made: Sequence[Record]) -> None:
         print(
             f"{record['what']:44} {record['value']:9,.1f} products/s  step p50 {record['step_ms']['p50']:7.1f} ms, p99 "
             f"{record['step_ms']['p99']:7.1f}  MFU {record['mfu']:5.1%}  data {record['data_wait_share']:5.1%}  "
-            f"{record['ratio']:5.2f} x compute only",
+            f"{told(record, BASE_ROW)}",
             flush=True,
         )
 
