@@ -26,6 +26,7 @@ from benchmarks.pairing import by_round, ratio_to, told
 from benchmarks.processes import Record, in_a_process, rounds
 from benchmarks.training import MODELS, Setting
 from benchmarks.training.no_loader import StepJob
+from benchmarks.training.work import told_utilisation, utilisation
 from skill_fast.errors import exit_with
 from skill_fast.telemetry.provenance import provenance
 
@@ -116,8 +117,7 @@ def figures(repeats: Sequence[Record]) -> Record:
         "quantiles": {"min": ordered[0]["products_per_s"], "max": ordered[-1]["products_per_s"]},
         "repeats": len(ordered),
         "tflops": tflops,
-        "mfu": tflops / middle["peak_tflops"],
-        "of_matmul": tflops / middle["matmul_tflops"],
+        **utilisation(tflops, middle),
         "tokens_per_s": rate * sum(middle["tokens_a_product"].values()),
         "phase_shares": {name: spent_ms / spent for name, spent_ms in middle["phases_ms"].items()},
         **{name: value for name, value in middle.items() if name != "products_per_s"},
@@ -168,8 +168,8 @@ def _tell(record: Record) -> None:
         return
     largest = sorted(record["phase_shares"].items(), key=lambda phase: -phase[1])[:4]
     print(
-        f"{name:44} {record['value']:8,.1f} products/s  step p50 {record['step_ms']['p50']:7.1f} ms  MFU "
-        f"{record['mfu']:5.1%}  {told(record, record['ratio_to'].removeprefix('step/'))}  "
+        f"{name:44} {record['value']:8,.1f} products/s  step p50 {record['step_ms']['p50']:7.1f} ms  "
+        f"{told_utilisation(record)}  {told(record, record['ratio_to'].removeprefix('step/'))}  "
         + ", ".join(f"{phase} {share:.0%}" for phase, share in largest),
         flush=True,
     )

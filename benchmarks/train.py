@@ -27,6 +27,7 @@ from benchmarks.archive import write
 from benchmarks.pairing import by_round, ratio_to, told
 from benchmarks.processes import Record, in_a_process, rounds
 from benchmarks.training import MODELS, Job, Setting
+from benchmarks.training.work import told_utilisation, utilisation
 from shards.errors import exit_with
 from skill_fast.data.index import open_index
 from skill_fast.telemetry.provenance import provenance
@@ -135,8 +136,7 @@ def derived(rate: float, about: Record) -> Record:
         "crops_per_s": rate * sum(views for views, _ in about["crops"].values()),
         "tokens_per_s": rate * sum(about["tokens_a_product"].values()),
         "tflops": tflops,
-        "mfu": tflops / about["peak_tflops"],
-        "of_matmul": tflops / about["matmul_tflops"],
+        **utilisation(tflops, about),
     }
 
 
@@ -182,7 +182,7 @@ def _tell(made: Sequence[Record]) -> None:
             continue
         print(
             f"{record['what']:44} {record['value']:9,.1f} products/s  step p50 {record['step_ms']['p50']:7.1f} ms, p99 "
-            f"{record['step_ms']['p99']:7.1f}  MFU {record['mfu']:5.1%}  data {record['data_wait_share']:5.1%}  "
+            f"{record['step_ms']['p99']:7.1f}  {told_utilisation(record)}  data {record['data_wait_share']:5.1%}  "
             f"{told(record, BASE_ROW)}",
             flush=True,
         )
