@@ -55,8 +55,9 @@ def plan(gpu: bool) -> list[Row]:
     """
     whole = ("--data", DATA, "--out", OUT, "--budget-s", LEFT_S)
     alone = ("--out", OUT, "--budget-s", LEFT_S)
-    shards = ("benchmarks.shards", "--images", "100", "--repeats", "1", "--memory", "--out", OUT)
+    shards = ("benchmarks.shards", "--images", "100", "--repeats", "1", "--memory", *alone)
     once = ("--repeats", "1", "--seconds")
+    scaling = ("--stages", "0", "2", "--repeats", "1", "--batch", "16")  # two ranks fit the drawn shards' 48 products
     if gpu:
         return [
             Row("train", 0.2, 60, ("benchmarks.train", *whole, *once, "8")),
@@ -74,7 +75,7 @@ def plan(gpu: bool) -> list[Row]:
         Row("kernels", 0.05, 15, ("benchmarks.kernels", *alone, "--repeats", "20")),
         Row("step", 0.2, 60, ("benchmarks.step", *alone, *once, "1")),
         Row("peers", 0.2, 60, ("benchmarks.peers", *whole, *once, "4")),
-        Row("scaling", 0.15, 60, ("benchmarks.scaling", "--out", OUT, "--stages", "0", "2", "--repeats", "1")),
+        Row("scaling", 0.15, 60, ("benchmarks.scaling", *whole, *scaling)),
         Row("shards", 0.2, 40, shards),
         Row("feeding", 0.2, 40, ("benchmarks.feeding", "--data", DATA, "--out", OUT, "--repeats", "1")),
     ]

@@ -16,7 +16,7 @@ import argparse
 import os
 import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -79,8 +79,8 @@ def title(setting: Setting, base: Setting) -> str:
     return "".join(f", {name.replace('_', ' ')} {value}" for name, value in changed.items())
 
 
-def measure(job: Job) -> Record:
-    return in_a_process("benchmarks.training", [job.text()], TIMEOUT_S + 3 * job.seconds)
+def measure(job: Job, so_far: Callable[[Record], None]) -> Record:
+    return in_a_process("benchmarks.training", [job.text()], TIMEOUT_S + 3 * job.seconds, so_far)
 
 
 def records(todo: Sequence[Job], found: Sequence[Sequence[Record]], photographs: int) -> list[Record]:
@@ -96,21 +96,28 @@ def records(todo: Sequence[Job], found: Sequence[Sequence[Record]], photographs:
             row = {"value": None, "unit": "products/s", "can_not": repeats[-1]["can_not"]}
             made.append({"what": f"train/total{name}", **row, **shared})
             continue
-        for row in ROWS:
-            rates = by_round([repeat if "can_not" in repeat else repeat["rows"][row] for repeat in repeats])
-            base = by_round([repeat if "can_not" in repeat else repeat["rows"][BASE_ROW] for repeat in repeats])
+        base = of_row(BASE_ROW, repeats)
+        for row in [row for row in ROWS if any(row in repeat["rows"] for repeat in good)]:
+            rates = of_row(row, repeats)
             paired = {"by_round": rates, **ratio_to(f"train/{BASE_ROW}", rates, base)}
             made.append({"what": f"train/{row}{name}", **figures(row, good), **paired, **shared})
     return made
 
 
+def of_row(row: str, repeats: Sequence[Record]) -> list[float | None]:
+    """A row's products/s by round; None where its process had not come to it."""
+    missing = {"can_not": "not come to"}
+    return by_round([repeat.get("rows", {}).get(row, missing) for repeat in repeats])
+
+
 def figures(row: str, repeats: Sequence[Record]) -> Record:
     """Of one row over its repeats: the median repeat's fields, beside the median of the rates."""
-    of_row = [repeat["rows"][row] for repeat in repeats]
-    rates = [repeat["products_per_s"] for repeat in of_row]
+    repeats = [repeat for repeat in repeats if row in repeat["rows"]]
+    rows = [repeat["rows"][row] for repeat in repeats]
+    rates = [repeat["products_per_s"] for repeat in rows]
     rate = statistics.median(rates)
     middle = min(range(len(rates)), key=lambda place: abs(rates[place] - rate))
-    about, fields = repeats[middle], dict(of_row[middle])
+    about, fields = repeats[middle], dict(rows[middle])
     del fields["products_per_s"]
     return {
         "value": rate,
@@ -119,7 +126,7 @@ def figures(row: str, repeats: Sequence[Record]) -> Record:
         "repeats": len(rates),
         **derived(rate, about),
         **fields,
-        **({"phases_ms": about["phases_ms"]} if row == "total" else {}),
+        **({"phases_ms": about["phases_ms"]} if row == "total" and "phases_ms" in about else {}),
         **{name: value for name, value in about.items() if name not in ("rows", "phases_ms")},
     }
 
@@ -171,7 +178,7 @@ def run(options: argparse.Namespace) -> None:
             write(options.out, (record | shared for record in made))
         _tell(made[-1:] if "can_not" in made[-1] else made)
 
-    rounds(todo, measure, repeats=options.repeats, budget_s=options.budget_s, after=keep)
+    rounds(todo, measure, repeats=options.repeats, budget_s=options.budget_s, after=keep, telling=True)
 
 
 def _tell(made: Sequence[Record]) -> None:

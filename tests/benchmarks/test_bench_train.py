@@ -201,6 +201,23 @@ def test_every_row_of_a_gpus_sweep_runs_and_a_setting_that_can_not_says_why(draw
             check_readings(row, batch=8 if name == ", batch 8" else 4)
 
 
+def test_a_measurement_that_is_cut_short_leaves_the_rows_that_it_came_to():
+    """Stopped behind the first row there is no ratio yet; a round without one is no pair of the other's."""
+    about = {"flops_a_product": {"all": 1e9}, "tokens_a_product": {"all": 10}, "crops": {"global": [2, 32]}}
+    about |= {"megapixels_a_photograph": 1.0, "peak_tflops": None, "matmul_tflops": 1.0}
+
+    def told(**rates: float) -> dict:
+        return {"rows": {row.replace("_", " "): {"products_per_s": rate} for row, rate in rates.items()}, **about}
+
+    todo = [Job(Setting(), "d", 1.0)]
+    (total,) = train.records(todo, [[told(total=10.0)]], 3)
+    assert (total["value"], total["no_ratio"]) == (10.0, "no round in which both ran") and "ratio" not in total
+    whole = told(total=20.0, headroom=30.0, compute_only=40.0) | {"phases_ms": {"loss": 1.0}}
+    total, headroom, compute = train.records(todo, [[told(total=10.0) | {"cut_short": "stopped"}, whole]], 3)
+    assert (total["value"], total["by_round"], total["ratio"], total["ratio_rounds"]) == (15.0, [10.0, 20.0], 0.5, 1)
+    assert (headroom["by_round"], compute["ratio"]) == ([None, 30.0], 1.0)
+
+
 def test_peak_memory_is_the_trainings_own(drawn, tmp_path):
     """Read right behind the steps from disk, before batches are kept, and before a product on a GPU resets the peak."""
     command = [sys.executable, "-m", "tests.benchmarks.memory_worker", str(drawn), str(tmp_path)]
@@ -208,6 +225,8 @@ def test_peak_memory_is_the_trainings_own(drawn, tmp_path):
     order = json.loads((tmp_path / "order.json").read_text())
     assert order[:2] == ["timed", "memory_fields"] and order.count("memory_fields") == 1
     assert order.count("timed") == 3 and "clocked" in order[2:]
+    told = [step for step in order if step == "timed" or step.startswith("told")]
+    assert told == ["timed", *["told 1 rows"] * 2, "timed", "told 2 rows", "timed"]
 
 
 def check_readings(row: dict, batch: int) -> None:
