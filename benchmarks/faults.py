@@ -29,7 +29,8 @@ import pyarrow.parquet as pq
 
 from benchmarks.archive import write
 from benchmarks.loaders import VIEWS
-from shards.errors import exit_with
+from benchmarks.options import count
+from shards.errors import BadUsage, exit_with
 from shards.index import sealed
 from skill_fast.data.index import open_index
 from skill_fast.data.loader import Loader, LoaderConfig
@@ -136,9 +137,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(allow_abbrev=False, prog="benchmarks.faults", description=__doc__.splitlines()[0])
     parser.add_argument("--data", required=True, help="a folder of shards")
     parser.add_argument("--out", type=Path, help="file for the records, one JSON object a line")
-    parser.add_argument("--batch", type=int, default=8, help="products (default %(default)s)")
-    parser.add_argument("--steps", type=int, default=1000, help="of each of the two (default %(default)s)")
-    parser.add_argument("--block", type=int, default=25, help="steps in a turn (default %(default)s)")
+    parser.add_argument("--batch", type=count, default=8, help="products (default %(default)s)")
+    parser.add_argument("--steps", type=count, default=1000, help="of each of the two (default %(default)s)")
+    parser.add_argument("--block", type=count, default=25, help="steps in a turn (default %(default)s)")
     names = [way.__name__ for way in WAYS]
     parser.add_argument("--ways", nargs="+", choices=names, default=names, help="how photographs are broken (all)")
     parser.add_argument("--device", default="cpu")
@@ -146,6 +147,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> None:
+    if options.steps < 2 * options.block:
+        raise BadUsage(
+            f"--steps {options.steps}, --block {options.block}",
+            allowed="two blocks of steps or more: quantiles are over blocks",
+            change=f"--steps {2 * options.block}",
+        )
     with tempfile.TemporaryDirectory() as scratch:
         records = measure(options, Path(scratch))
     shared = {"data": Path(options.data).name, "device": options.device, **provenance()}

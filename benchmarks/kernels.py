@@ -25,6 +25,7 @@ import torch
 
 from benchmarks.archive import write
 from benchmarks.contenders import Task, centering_task, distillation_task, ema_task, sinkhorn_task
+from benchmarks.options import above_0, count, count_or_none
 from benchmarks.stopwatch import Timing, clocked, together
 from skill_fast.errors import BadData, BadUsage, exit_with
 from skill_fast.telemetry.provenance import provenance
@@ -161,14 +162,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(allow_abbrev=False, prog="benchmarks.kernels", description=__doc__.splitlines()[0])
     gpu = torch.cuda.is_available()
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--batch", type=int, nargs="+", default=[64, 256, 512] if gpu else [4])
-    parser.add_argument("--prototypes", type=int, default=65_536)
-    parser.add_argument("--elements", type=int, nargs="+", default=[VIT_S, VIT_B] if gpu else [4_000_000])
+    parser.add_argument("--batch", type=count, nargs="+", default=[64, 256, 512] if gpu else [4])
+    parser.add_argument("--prototypes", type=count, default=65_536)
+    parser.add_argument("--elements", type=count, nargs="+", default=[VIT_S, VIT_B] if gpu else [4_000_000])
     parser.add_argument("--dtype", choices=["bfloat16", "float16", "float32"], default="bfloat16" if gpu else "float32")
     parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=gpu, help="torch.compile's rows")
-    parser.add_argument("--repeats", type=int, default=50 if gpu else 15)
-    parser.add_argument("--warm-up", type=int, default=10 if gpu else 3)
-    parser.add_argument("--budget-s", type=float, default=240.0, help="no task begins after it (default %(default)s)")
+    parser.add_argument("--repeats", type=count, default=50 if gpu else 15)
+    parser.add_argument("--warm-up", type=count_or_none, default=10 if gpu else 3)
+    parser.add_argument("--budget-s", type=above_0, default=240.0, help="no task begins after it (default %(default)s)")
     parser.add_argument("--sweep", action="store_true", help="other launch numbers of the fused kernels; needs a GPU")
     options = parser.parse_args(arguments)
     return exit_with(lambda: run(options))

@@ -26,6 +26,7 @@ import torch
 
 from benchmarks.archive import write
 from benchmarks.loaders import BASE, CONTENDERS, VIEWS, Job
+from benchmarks.options import above_0, count, seconds
 from benchmarks.pairing import by_round, ratio_to, told
 from benchmarks.processes import in_a_process, rounds
 from shards.errors import exit_with
@@ -129,13 +130,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--data", required=True, help="a folder of shards")
     parser.add_argument("--out", type=Path, help="file for the records, one JSON object a line")
     parser.add_argument("--rows", nargs="+", choices=list(CONTENDERS), help="contenders (default: all)")
-    parser.add_argument("--batch", type=int, default=256 if gpu else 32, help="products (default %(default)s)")
+    parser.add_argument("--batch", type=count, default=256 if gpu else 32, help="products (default %(default)s)")
     cores = len(os.sched_getaffinity(0))
-    parser.add_argument("--workers", type=int, default=cores, help="threads or processes (default: the cores)")
+    parser.add_argument("--workers", type=count, default=cores, help="threads or processes (default: the cores)")
     parser.add_argument("--device", default="cuda" if gpu else "cpu", help="where crops are made (default %(default)s)")
-    parser.add_argument("--seconds", type=float, default=8.0, help="of each measurement, at least")
-    parser.add_argument("--repeats", type=int, default=3, help="rounds over all rows (default %(default)s)")
-    parser.add_argument("--budget-s", type=float, default=480.0, help="no measurement starts after it")
+    parser.add_argument("--seconds", type=seconds, default=8.0, help="of each measurement, at least")
+    parser.add_argument("--repeats", type=count, default=3, help="rounds over all rows (default %(default)s)")
+    parser.add_argument("--budget-s", type=above_0, default=480.0, help="no measurement starts after it")
     parser.add_argument("--sweep", action="store_true", help="also ours over hw_decoder_load, prefetch, threads")
     return exit_with(lambda: _run(parser.parse_args(arguments)))
 

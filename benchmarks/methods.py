@@ -26,6 +26,7 @@ from rich.table import Table
 from scipy.stats import t as student_t
 
 from benchmarks import archive
+from benchmarks.options import count, count_or_none
 from skill_fast.config import MethodName
 from skill_fast.errors import BadData, BadUsage, exit_with
 
@@ -149,8 +150,8 @@ def _run(arguments: Sequence[str] | None) -> None:
     parser = argparse.ArgumentParser(allow_abbrev=False, prog="python -m benchmarks.methods", description=__doc__)
     parser.add_argument("--methods", nargs="+", default=list(METHODS), metavar="METHOD")
     parser.add_argument("--ablations", action="store_true", help=f"also {', '.join(ABLATIONS)}")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--steps", type=int, default=2600)
+    parser.add_argument("--seeds", nargs="+", type=count_or_none, default=[0, 1, 2])
+    parser.add_argument("--steps", type=count, default=2600)
     parser.add_argument("--runs", type=Path, default=Path("runs/methods"))
     parser.add_argument("--ds-config", type=Path, default=TRAIN.parents[1] / "ds_configs" / "zero2_fp32.json")
     parser.add_argument("--data", default="", help="folder of shards (default: the demo catalogue)")

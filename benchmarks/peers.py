@@ -21,6 +21,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.archive import write
+from benchmarks.options import above_0, count, seconds
 from benchmarks.pairing import by_round, ratio_to, told
 from benchmarks.processes import Record, in_a_process, rounds
 from benchmarks.recipes import BASE, MOST_WORKERS, RECIPES, Job
@@ -97,13 +98,13 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     parser.set_defaults(device=device)
     parser.add_argument("--model", choices=list(MODELS), help="default: vit_small on a GPU, small_crops on a CPU")
-    parser.add_argument("--batch", type=int, help="products (default: 256 on a GPU, 16 on a CPU)")
+    parser.add_argument("--batch", type=count, help="products (default: 256 on a GPU, 16 on a CPU)")
     parser.add_argument("--precision", choices=["bf16", "fp32"], help="default: bf16 on a GPU, fp32 on a CPU")
     workers = min(MOST_WORKERS, len(os.sched_getaffinity(0)))
-    parser.add_argument("--workers", type=int, default=workers, help="processes or threads (default %(default)s)")
-    parser.add_argument("--seconds", type=float, default=10.0, help="of each measurement, at least")
-    parser.add_argument("--repeats", type=int, default=3, help="rounds over all recipes (default %(default)s)")
-    parser.add_argument("--budget-s", type=float, default=480.0, help="no measurement starts after it")
+    parser.add_argument("--workers", type=count, default=workers, help="processes or threads (default %(default)s)")
+    parser.add_argument("--seconds", type=seconds, default=10.0, help="of each measurement, at least")
+    parser.add_argument("--repeats", type=count, default=3, help="rounds over all recipes (default %(default)s)")
+    parser.add_argument("--budget-s", type=above_0, default=480.0, help="no measurement starts after it")
     return parser.parse_args(arguments)
 
 

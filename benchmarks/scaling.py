@@ -24,9 +24,10 @@ from pathlib import Path
 import torch
 
 from benchmarks.archive import write
+from benchmarks.options import above_0, count
 from benchmarks.pairing import by_round, ratio_to
 from benchmarks.processes import Record, end, rounds
-from shards.errors import BadUsage, Failure, exit_with
+from shards.errors import Failure, exit_with
 from skill_fast.demo import DemoConfig, demo_shards
 from skill_fast.telemetry.provenance import provenance
 
@@ -109,20 +110,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     gpus = torch.cuda.device_count()
     cores = len(os.sched_getaffinity(0))
     usual = [n for n in (1, 2, 4, 8) if n <= (gpus or min(cores, 2))]
-    parser.add_argument("--ranks", type=int, nargs="+", default=usual, help="how many, in turn (default %(default)s)")
+    parser.add_argument("--ranks", type=count, nargs="+", default=usual, help="how many, in turn (default %(default)s)")
     parser.add_argument("--stages", type=int, nargs="+", choices=[0, 1, 2], default=[0, 1, 2])
-    parser.add_argument("--batch", type=int, default=256 if gpus else 32, help="products a rank")
+    parser.add_argument("--batch", type=count, default=256 if gpus else 32, help="products a rank")
     parser.add_argument("--precision", choices=["bf16", "fp32"], default="bf16" if gpus else "fp32")
-    parser.add_argument("--steps", type=int, default=10, help="that are timed (default %(default)s)")
-    parser.add_argument("--repeats", type=int, default=2)
-    parser.add_argument("--budget-s", type=float, default=480.0, help="no measurement starts after it")
+    parser.add_argument("--steps", type=count, default=10, help="that are timed (default %(default)s)")
+    parser.add_argument("--repeats", type=count, default=2)
+    parser.add_argument("--budget-s", type=above_0, default=480.0, help="no measurement starts after it")
     parser.add_argument("settings", nargs="*", help="options of train.py, behind --")
     return exit_with(lambda: _run(parser.parse_args(arguments)))
 
 
 def _run(options: argparse.Namespace) -> None:
-    if min(options.ranks) < 1 or options.steps < 1 or options.repeats < 1 or options.batch < 1:
-        raise BadUsage("ranks, steps, repeats and batch count from 1", change="correct the option")
     options.data = options.data or demo_shards(DemoConfig())
     about = {"data": Path(options.data).name, **provenance()}
     todo = [Job(stage, ranks) for stage, ranks in product(options.stages, options.ranks)]

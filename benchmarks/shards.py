@@ -31,6 +31,7 @@ from PIL import Image
 
 from benchmarks.archive import write
 from benchmarks.catalogues import build_and_open, drawn_photographs, manifest_of, photographs_of
+from benchmarks.options import above_0, count, count_or_none
 from shards.build import build
 from shards.errors import exit_with
 from skill_fast.telemetry.provenance import provenance
@@ -158,14 +159,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(allow_abbrev=False, prog="benchmarks.shards", description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, help="file for the records, one JSON object a line")
     parser.add_argument("--data", help="a folder or manifest of photographs (default: drawn ones of 1200 x 1600)")
-    parser.add_argument("--images", type=int, default=400, help="photographs for the speed; 0 leaves it out")
-    parser.add_argument("--repeats", type=int, default=3, help="of each speed (default %(default)s)")
+    parser.add_argument("--images", type=count_or_none, default=400, help="photographs for the speed; 0 leaves it out")
+    parser.add_argument("--repeats", type=count, default=3, help="of each speed (default %(default)s)")
     parser.add_argument(
-        "--memory", type=int, nargs="*", default=[10_000, 100_000], help="products whose builds' peaks are compared"
+        "--memory",
+        type=count_or_none,
+        nargs="*",
+        default=[10_000, 100_000],
+        help="products whose builds' peaks are compared",
     )
-    parser.add_argument("--scale", type=int, default=0, help="products of a catalogue that is built and opened")
-    parser.add_argument("--workers", type=int, default=2, help="for --memory and --scale (default %(default)s)")
-    parser.add_argument("--budget-s", type=float, default=math.inf, help="no measurement starts after it (none)")
+    parser.add_argument(
+        "--scale", type=count_or_none, default=0, help="products of a catalogue that is built and opened"
+    )
+    parser.add_argument(
+        "--workers", type=count_or_none, default=2, help="for --memory and --scale (default %(default)s)"
+    )
+    parser.add_argument("--budget-s", type=above_0, default=math.inf, help="no measurement starts after it (none)")
     parser.add_argument("--scratch", type=Path, help="folder for what is built (default: a temporary one)")
     return exit_with(lambda: _measure(parser.parse_args(arguments)))
 

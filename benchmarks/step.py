@@ -22,6 +22,7 @@ from typing import Any
 import torch
 
 from benchmarks.archive import write
+from benchmarks.options import above_0, count, seconds
 from benchmarks.pairing import by_round, ratio_to, told
 from benchmarks.processes import Record, in_a_process, rounds
 from benchmarks.training import MODELS, Setting
@@ -132,13 +133,13 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     usual = [name for name in names if gpu or name not in ONLY_ON_A_GPU]
     parser.set_defaults(device="cuda" if gpu else "cpu")
     parser.add_argument("--model", choices=list(MODELS), help="default: vit_small and vit_base; small_crops on a CPU")
-    parser.add_argument("--batch", type=int, help="products of the base (default: 256 on a GPU, 8 on a CPU)")
+    parser.add_argument("--batch", type=count, help="products of the base (default: 256 on a GPU, 8 on a CPU)")
     parser.add_argument("--precision", choices=["bf16", "fp16", "fp32"], help="default: bf16 on a GPU, fp32 on a CPU")
     parser.add_argument("--levers", nargs="*", choices=names, default=usual, help="default: all that do something here")
     parser.add_argument("--only-levers", action="store_true", help="no rows of other stages, batches and models")
-    parser.add_argument("--seconds", type=float, default=6.0 if gpu else 2.0, help="of each row, at least")
-    parser.add_argument("--repeats", type=int, default=2, help="rounds over all rows (default %(default)s)")
-    parser.add_argument("--budget-s", type=float, default=240.0, help="no row begins after it (default %(default)s)")
+    parser.add_argument("--seconds", type=seconds, default=6.0 if gpu else 2.0, help="of each row, at least")
+    parser.add_argument("--repeats", type=count, default=2, help="rounds over all rows (default %(default)s)")
+    parser.add_argument("--budget-s", type=above_0, default=240.0, help="no row begins after it (default %(default)s)")
     return parser.parse_args(arguments)
 
 

@@ -24,6 +24,7 @@ from typing import Any
 import torch
 
 from benchmarks.archive import write
+from benchmarks.options import above_0, count, seconds
 from benchmarks.pairing import by_round, ratio_to, told
 from benchmarks.processes import Record, in_a_process, rounds
 from benchmarks.training import MODELS, Job, Setting
@@ -154,15 +155,15 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     parser.set_defaults(device=device)
     parser.add_argument("--model", choices=list(MODELS), help="default: vit_small on a GPU, small_crops on a CPU")
-    parser.add_argument("--batch", type=int, help="products (default: 256 on a GPU, 16 on a CPU)")
+    parser.add_argument("--batch", type=count, help="products (default: 256 on a GPU, 16 on a CPU)")
     parser.add_argument("--precision", choices=["bf16", "fp16", "fp32"], help="default: bf16 on a GPU, fp32 on a CPU")
     parser.add_argument("--stage", type=int, choices=[0, 1, 2], help="of ZeRO (default: 2)")
     parser.add_argument("--sweep", action="store_true", help="also one lever changed at a time")
     parser.add_argument(
-        "--seconds", type=float, default=10.0 if device == "cuda" else 6.0, help="of each row, at least"
+        "--seconds", type=seconds, default=10.0 if device == "cuda" else 6.0, help="of each row, at least"
     )
-    parser.add_argument("--repeats", type=int, default=3, help="rounds over all settings (default %(default)s)")
-    parser.add_argument("--budget-s", type=float, default=480.0, help="no measurement starts after it")
+    parser.add_argument("--repeats", type=count, default=3, help="rounds over all settings (default %(default)s)")
+    parser.add_argument("--budget-s", type=above_0, default=480.0, help="no measurement starts after it")
     options = parser.parse_args(arguments)
     # On a GPU train.py calibrates its loader; on a CPU a thread a core is what it takes.
     options.loader = {} if device == "cuda" else {"threads": len(os.sched_getaffinity(0))}

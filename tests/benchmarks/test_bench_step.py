@@ -104,7 +104,7 @@ def test_the_command_writes_its_row(tmp_path):
 
 def test_without_time_every_row_says_that_it_was_not_begun(tmp_path):
     out = tmp_path / "records.jsonl"
-    few = ["--model", "toy", "--batch", "4", "--levers", "packed", "--only-levers", "--budget-s", "-1"]
+    few = ["--model", "toy", "--batch", "4", "--levers", "packed", "--only-levers", "--budget-s", "1e-9"]
     assert step.main(["--out", str(out), *few]) == 0
     records = [json.loads(line) for line in out.read_text().splitlines()]
     assert len(records) == 2 and all("not begun" in record["can_not"] for record in records)

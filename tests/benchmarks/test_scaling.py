@@ -134,8 +134,9 @@ def test_what_real_steps_send_is_what_the_model_says(drawn, tmp_path, stage, ran
 
 
 def test_bad_usage(tmp_path, capsys):
-    assert main(["--out", str(tmp_path / "x"), "--ranks", "0"]) == 2
-    assert "count from 1" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        main(["--out", str(tmp_path / "x"), "--ranks", "0"])
+    assert "--ranks: '0' can not be carried out; allowed: a whole number, 1 or more" in capsys.readouterr().err
 
 
 def test_a_rank_that_fails_is_told(drawn, tmp_path, capsys):
