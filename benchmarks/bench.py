@@ -60,7 +60,7 @@ def plan(gpu: bool) -> list[Row]:
     scaling = ("--stages", "0", "2", "--repeats", "1", "--batch", "16")  # two ranks fit the drawn shards' 48 products
     if gpu:
         return [
-            Row("train", 0.2, 60, ("benchmarks.train", *whole, *once, "8")),
+            Row("train", 0.2, 70, ("benchmarks.train", *whole, *once, "8")),
             Row("kernels", 0.1, 30, ("benchmarks.kernels", *alone, "--batch", "256", "--repeats", "30")),
             Row("step", 0.35, 120, ("benchmarks.step", *alone, *once, "3")),  # a row compiles: a minute
             Row("peers", 0.2, 90, ("benchmarks.peers", *whole, *once, "6")),
@@ -70,10 +70,10 @@ def plan(gpu: bool) -> list[Row]:
             Row("shards", 0.2, 60, shards),
         ]
     return [
-        Row("train", 0.2, 40, ("benchmarks.train", *whole, *once, "4")),
-        Row("loader", 0.2, 60, ("benchmarks.loader", *whole, *once, "3")),
+        Row("train", 0.3, 70, ("benchmarks.train", *whole, *once, "4", "--sweep", "threads")),
+        Row("loader", 0.15, 60, ("benchmarks.loader", *whole, *once, "3")),
         Row("kernels", 0.05, 15, ("benchmarks.kernels", *alone, "--repeats", "20")),
-        Row("step", 0.2, 60, ("benchmarks.step", *alone, *once, "1")),
+        Row("step", 0.15, 60, ("benchmarks.step", *alone, *once, "1")),
         Row("peers", 0.2, 60, ("benchmarks.peers", *whole, *once, "4")),
         Row("scaling", 0.15, 60, ("benchmarks.scaling", *whole, *scaling)),
         Row("shards", 0.2, 40, shards),

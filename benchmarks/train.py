@@ -1,13 +1,14 @@
 """Training as train.py does it, from shards on disk: what it reaches, what of it is data, and what each lever is worth.
 
     python -m benchmarks.train --data SHARDS --out records.jsonl
-    python -m benchmarks.train --data SHARDS --out records.jsonl --sweep
+    python -m benchmarks.train --data SHARDS --out records.jsonl --sweep [threads prefetch ...]
 
 Three rows a setting, each setting in a process of its own: ``total`` (loader and all), ``headroom`` (batches kept from
 the loader), ``compute only`` (random tensors made on the device). On a GPU ViT-S/16 with 2 x 224 + 8 x 96 crops, batch
-256, bf16; on a CPU a small model with 2 x 96 + 2 x 48 crops in fp32. ``--sweep`` adds rows with one lever changed:
-batch, precision, ZeRO stage, torch.compile, backend of the kernels, the others of ``--speed.*``. Records are written
-as they come.
+256, bf16; on a CPU a small model with 2 x 96 + 2 x 48 crops in fp32. ``--sweep`` adds rows with one lever changed: the
+loader's threads, prefetch and share of the hardware decoder (``total`` alone, beside the base's of the same round),
+batch, precision, ZeRO stage, torch.compile, backend of the kernels, the others of ``--speed.*``; ``--sweep threads``
+these only. Records are written as they come.
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ from skill_fast.telemetry.provenance import provenance
 ROWS = ("total", "headroom", "compute only")
 BASE_ROW = "compute only"
 """What the other rows' ratios are to, within a process."""
+FROM_DISK = "total"
+"""What the ratios of other loader settings are to, within a round."""
 ON_A_GPU = Setting()
 ON_A_CPU = Setting(model="small_crops", batch=16, precision="fp32", backend="auto")
 GPU_SWEEP: dict[str, tuple[Any, ...]] = {
@@ -59,6 +62,13 @@ CPU_SWEEP: dict[str, tuple[Any, ...]] = {
     "recipes": ("none",),
 }
 """Without compile: the C++ that torch writes for a CPU takes longer to compile than the rest of the benchmark."""
+LOADER_SWEEP: dict[str, dict[str, tuple[Any, ...]]] = {
+    "cuda": {"threads": (4, 8, 12), "prefetch": (1, 3, 4), "hw_decoder_load": (0.0, 0.5, 0.9)},
+    "cpu": {"threads": (1, 2), "prefetch": (1, 4)},
+}
+"""--loader.threads, --loader.prefetch, --loader.hw-decoder-load of train.py, by device. Whatever the cores are by
+default, there are two settings of threads."""
+LEVERS = list(dict.fromkeys([*GPU_SWEEP, *CPU_SWEEP, *LOADER_SWEEP["cuda"]]))
 TIMEOUT_S = 420
 
 
@@ -66,17 +76,24 @@ def jobs(options: argparse.Namespace) -> list[Job]:
     """The base first, then the sweep in the order of what it is expected to tell."""
     base = ON_A_GPU if options.device == "cuda" else ON_A_CPU
     given = {name: getattr(options, name) for name in vars(base) if getattr(options, name, None) is not None}
-    settings = [replace(base, **given)]
-    if options.sweep:
-        points = GPU_SWEEP if options.device == "cuda" else CPU_SWEEP
-        changed = [replace(settings[0], **{name: value}) for name, values in points.items() for value in values]
-        settings += [setting for setting in changed if setting != settings[0]]
-    return [Job(setting, options.data, options.seconds, dict(options.loader)) for setting in settings]
+    first = Job(replace(base, **given), options.data, options.seconds, dict(options.loader))
+    if options.sweep is None:
+        return [first]
+    found, points = [first], GPU_SWEEP if options.device == "cuda" else CPU_SWEEP
+    for name, values in {**LOADER_SWEEP[options.device], **points}.items():
+        for value in values if not options.sweep or name in options.sweep else ():
+            if name in points:
+                found.append(replace(first, setting=replace(first.setting, **{name: value})))
+            else:  # the other rows' batches do not come from the loader
+                found.append(replace(first, loader=first.loader | {name: value}, only_total=True))
+    return [job for place, job in enumerate(found) if not place or title(job, first)]
 
 
-def title(setting: Setting, base: Setting) -> str:
-    """ "" for the base; else what was changed, ", batch 512"."""
-    changed = {name: value for name, value in vars(setting).items() if value != getattr(base, name)}
+def title(job: Job, base: Job) -> str:
+    """ "" for the base; else what was changed, ", batch 512", ", threads 4"."""
+    of_base = vars(base.setting) | base.loader
+    given = (vars(job.setting) | job.loader).items()
+    changed = {name: value for name, value in given if name not in of_base or value != of_base[name]}
     return "".join(f", {name.replace('_', ' ')} {value}" for name, value in changed.items())
 
 
@@ -90,17 +107,18 @@ def records(todo: Sequence[Job], found: Sequence[Sequence[Record]], photographs:
     for job, repeats in zip(todo, found):
         if not repeats:
             continue
-        name = title(job.setting, todo[0].setting)
+        name = title(job, todo[0])
         shared = {"settings": asdict(job.setting), "data": Path(job.data).name, "photographs": photographs}
         good = [repeat for repeat in repeats if "can_not" not in repeat]
         if not good:
             row = {"value": None, "unit": "products/s", "can_not": repeats[-1]["can_not"]}
             made.append({"what": f"train/total{name}", **row, **shared})
             continue
-        base = of_row(BASE_ROW, repeats)
+        base_row = FROM_DISK if job.only_total else BASE_ROW
+        base = of_row(base_row, found[0] if job.only_total else repeats)
         for row in [row for row in ROWS if any(row in repeat["rows"] for repeat in good)]:
             rates = of_row(row, repeats)
-            paired = {"by_round": rates, **ratio_to(f"train/{BASE_ROW}", rates, base)}
+            paired = {"by_round": rates, **ratio_to(f"train/{base_row}", rates, base)}
             made.append({"what": f"train/{row}{name}", **figures(row, good), **paired, **shared})
     return made
 
@@ -158,7 +176,13 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--batch", type=count, help="products (default: 256 on a GPU, 16 on a CPU)")
     parser.add_argument("--precision", choices=["bf16", "fp16", "fp32"], help="default: bf16 on a GPU, fp32 on a CPU")
     parser.add_argument("--stage", type=int, choices=[0, 1, 2], help="of ZeRO (default: 2)")
-    parser.add_argument("--sweep", action="store_true", help="also one lever changed at a time")
+    parser.add_argument(
+        "--sweep",
+        nargs="*",
+        choices=LEVERS,
+        metavar="LEVER",
+        help=f"also one changed at a time: {', '.join(LEVERS)} (all)",
+    )
     parser.add_argument(
         "--seconds", type=seconds, default=10.0 if device == "cuda" else 6.0, help="of each row, at least"
     )
@@ -191,7 +215,7 @@ def _tell(made: Sequence[Record]) -> None:
         print(
             f"{record['what']:44} {record['value']:9,.1f} products/s  step p50 {record['step_ms']['p50']:7.1f} ms, p99 "
             f"{record['step_ms']['p99']:7.1f}  {told_utilisation(record)}  data {record['data_wait_share']:5.1%}  "
-            f"{told(record, BASE_ROW)}",
+            f"{told(record, record['ratio_to'].removeprefix('train/'))}",
             flush=True,
         )
 

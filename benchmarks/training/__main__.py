@@ -142,6 +142,8 @@ def measure(job: Job, folder: Path, so_far: Callable[[dict[str, Any]], None] = l
         so_far(found)
         found["phases_ms"] = phases_ms(run, batches)
         so_far(found)
+        if job.only_total:
+            return found
         held = kept(batches)
         run.loader.close()
         rows["headroom"] = timed(run, itertools.cycle(held), job.seconds)

@@ -27,8 +27,10 @@ from benchmarks.training.work import (
     told_utilisation,
     utilisation,
 )
+from skill_fast.config import parse
 from skill_fast.data.views import ViewGroup
 from skill_fast.models.vit import BackboneConfig
+from skill_fast.presets import PRESETS
 from tests.benchmarks import nvml_stub
 
 pytestmark = pytest.mark.slow
@@ -133,13 +135,13 @@ def test_a_part_has_its_own_time_without_what_runs_inside_it():
 
 
 def test_a_sweep_changes_one_lever_at_a_time_and_names_it():
-    options = Namespace(
-        device="cuda", sweep=True, data="d", seconds=1, loader={}, model=None, batch=None, precision=None
-    )
-    settings = [job.setting for job in train.jobs(options)]
-    titles = [train.title(setting, settings[0]) for setting in settings]
-    assert titles[:2] == ["", ", compile off"] and {", batch 512", ", stage 0", ", packed True"} <= set(titles)
-    assert len(set(titles)) == len(titles) == 1 + sum(map(len, train.GPU_SWEEP.values()))
+    options = Namespace(device="cuda", sweep=[], data="d", seconds=1, loader={}, model=None, batch=None, precision=None)
+    todo = train.jobs(options)
+    titles = [train.title(job, todo[0]) for job in todo]
+    points = {**train.GPU_SWEEP, **train.LOADER_SWEEP["cuda"]}
+    assert {"", ", compile off", ", batch 512", ", stage 0", ", packed True", ", prefetch 3"} <= set(titles)
+    assert len(set(titles)) == len(titles) == 1 + sum(map(len, points.values()))
+    settings = [job.setting for job in todo if not job.loader]
     for setting in settings:
         differing = [name for name in vars(setting) if getattr(setting, name) != getattr(settings[0], name)]
         assert len(differing) == (setting != settings[0])
@@ -151,8 +153,44 @@ def test_a_sweep_changes_one_lever_at_a_time_and_names_it():
         )
         speed = setting.config("d", "o").speed
         assert (speed.compile, speed.kernels, speed.packed) == (setting.compile, setting.backend, setting.packed)
-    assert Job.of(train.jobs(options)[3].text()) == train.jobs(options)[3]
+    assert [Job.of(job.text()) for job in todo] == todo
     assert {job.setting.model for job in train.jobs(options)} < set(MODELS)
+
+
+def test_the_loaders_levers_are_train_pys_own_and_two_settings_of_threads_run_on_any_machine():
+    usual = {"data": "d", "seconds": 1, "model": None, "batch": None, "precision": None}
+    todo = train.jobs(Namespace(device="cuda", sweep=[], loader={}, **usual))
+    swept = [job for job in todo if job.loader]
+    assert all(job.only_total and job.setting == todo[0].setting for job in swept)
+    for job in swept:
+        (given,) = job.loader.items()
+        config = job.setting.config("d", "o", job.loader)
+        option = f"--loader.{given[0].replace('_', '-')}"
+        assert (
+            parse([*job.setting.arguments(), "--data", "d", "--out", "o", option, str(given[1])], PRESETS).config
+            == config
+        )
+    assert {name for job in swept for name in job.loader} == {"threads", "prefetch", "hw_decoder_load"}
+    for cores in (1, 2, 16):
+        todo = train.jobs(Namespace(device="cpu", sweep=["threads"], loader={"threads": cores}, **usual))
+        assert len({job.loader["threads"] for job in todo}) == len(todo) >= 2
+        assert [train.title(job, todo[0]) for job in todo][1] in (", threads 1", ", threads 2")
+    assert len(train.jobs(Namespace(device="cpu", sweep=None, loader={"threads": 2}, **usual))) == 1
+
+
+def test_a_loader_settings_ratio_is_to_the_usual_ones_of_the_same_round():
+    about = {"flops_a_product": {"all": 1e9}, "tokens_a_product": {"all": 10}, "crops": {"global": [2, 32]}}
+    about |= {"megapixels_a_photograph": 1.0, "peak_tflops": None, "matmul_tflops": 1.0, "loader": {"threads": 2}}
+
+    def told(**rates: float) -> dict:
+        return {"rows": {row.replace("_", " "): {"products_per_s": rate} for row, rate in rates.items()}, **about}
+
+    todo = [Job(Setting(), "d", 1.0, {"threads": 2}), Job(Setting(), "d", 1.0, {"threads": 1}, only_total=True)]
+    base = [told(total=10.0, headroom=12.0, compute_only=20.0), told(total=5.0, headroom=6.0, compute_only=10.0)]
+    one = [told(total=8.0) | {"loader": {"threads": 1}}, told(total=4.0) | {"loader": {"threads": 1}}]
+    *_, swept = train.records(todo, [base, one], 3)
+    assert (swept["what"], swept["loader"]) == ("train/total, threads 1", {"threads": 1})
+    assert (swept["ratio_to"], swept["ratios"], swept["ratio_rounds"]) == ("train/total", [0.8, 0.8], 2)
 
 
 def test_the_command_writes_the_three_rows(drawn, tmp_path):
@@ -190,13 +228,16 @@ def test_every_row_of_a_gpus_sweep_runs_and_a_setting_that_can_not_says_why(draw
     assert {"", ", compile off", ", backend reference", ", stage 0", ", stage 1", ", batch 8", ", recipes none"} <= set(
         rows
     )
+    assert {", threads 4", ", prefetch 4", ", hw decoder load 0.0"} <= set(rows)
+    assert rows[", threads 4"]["loader"]["threads"] == 4 and rows[", prefetch 4"]["loader"]["prefetch"] == 4
     assert {", packed True", ", drop path by subset True", ", gradient checkpointing True"} <= set(rows)
     for name, found in rows.items():
         if name == ", precision fp16" and "can_not" in found:  # not every CPU has it
             assert "fp16" in found["can_not"]
             continue
         assert "can_not" not in found, (name, found)
-        assert set(found["rows"]) == set(train.ROWS)
+        of_loader = name.startswith((", threads", ", prefetch", ", hw decoder"))
+        assert set(found["rows"]) == ({"total"} if of_loader else set(train.ROWS))
         for row in found["rows"].values():
             check_readings(row, batch=8 if name == ", batch 8" else 4)
 
