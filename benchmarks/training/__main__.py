@@ -142,10 +142,12 @@ def measure(job: Job, folder: Path, so_far: Callable[[dict[str, Any]], None] = l
         so_far(found)
         found["phases_ms"] = phases_ms(run, batches)
         so_far(found)
+        held = [] if job.only_total else kept(batches)
+        run.loader.close()
+        # Once more: beside the loader's threads it was of what they had left of a CPU.
+        found["matmul_tflops"] = matmul_tflops(run.engine.device, run.engine.precision)
         if job.only_total:
             return found
-        held = kept(batches)
-        run.loader.close()
         rows["headroom"] = timed(run, itertools.cycle(held), job.seconds)
         so_far(found)
         rows["compute only"] = timed(run, itertools.cycle([synthetic(held[0])]), job.seconds)

@@ -266,6 +266,7 @@ def test_peak_memory_is_the_trainings_own(drawn, tmp_path):
     order = json.loads((tmp_path / "order.json").read_text())
     assert order[:2] == ["timed", "memory_fields"] and order.count("memory_fields") == 1
     assert order.count("timed") == 3 and "clocked" in order[2:]
+    assert order[order.index("closed") + 1] == "clocked", "the ceiling is of an idle machine"
     told = [step for step in order if step == "timed" or step.startswith("told")]
     assert told == ["timed", *["told 1 rows"] * 2, "timed", "told 2 rows", "timed"]
 
