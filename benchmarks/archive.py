@@ -1,9 +1,10 @@
-"""Records as they lie on disk (docs/contracts.md, section 4): read, checked, and found by what they measured."""
+"""Records as they lie on disk (docs/contracts.md, section 4): written, read, checked, found by what they measured."""
 
 from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,11 @@ from typing import Any
 from shards.errors import BadData
 
 FOLDER = Path(__file__).with_name("records")
+TYPES: dict[str, type] = {
+    **dict.fromkeys(("unit", "date", "commit", "cpu", "gpu", "data", "device", "can_not"), str),
+    **dict.fromkeys(("settings", "quantiles", "phases_ms", "loader"), dict),
+}
+"""Of fields that tables and pictures take for granted where a record has them."""
 
 
 @dataclass(frozen=True)
@@ -86,11 +92,43 @@ class Record:
         return self.file, self.date, self.machine, self.commit
 
 
-def read(path: Path) -> list[Record]:
+def write(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
+    """The file holds these records, or after a kill at any moment those that it held before; makes its folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = "".join(json.dumps(record) + "\n" for record in records)
+    if path.exists() and not path.is_file():  # /dev/stdout
+        path.write_text(lines, encoding="utf-8")
+        return
+    path = path.resolve()  # a link stays one
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with part.open("w", encoding="utf-8") as file:
+            file.write(lines)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def append(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
+    """Put records behind those of a file that several processes may write to; half a last line spoils none of them."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+b") as file:
+        if file.seek(0, os.SEEK_END):
+            file.seek(-1, os.SEEK_END)
+            file.write(b"\n" * (file.read(1) != b"\n"))
+        file.write("".join(json.dumps(record) + "\n" for record in records).encode())
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read(path: Path, *, damaged: list[str] | None = None) -> list[Record]:
     """The records of a file, or of all ``*.jsonl`` below a folder, in order of their dates.
 
-    Raises BadData, naming file and line, for what is no record: not JSON, no "what", a "value" that is neither a finite
-    number nor null, null without a reason.
+    What is no record (not JSON, as the half of a last line is not; no "what"; a "value" that is neither a finite number
+    nor null, null without a reason; fields of another type than theirs) raises BadData that names file and line; with
+    ``damaged`` it is left out, and that list gets what would have been said.
     """
     files = sorted(path.rglob("*.jsonl")) if path.is_dir() else [path]
     if path.is_dir() is False and not path.is_file():
@@ -99,8 +137,14 @@ def read(path: Path) -> list[Record]:
     for file in files:
         shown = file.relative_to(path).as_posix() if path.is_dir() else file.name
         for number, line in enumerate(file.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
-            if line.strip():
+            if not line.strip():
+                continue
+            try:
                 found.append(Record(_checked(line, f"{file}:{number}"), shown, number))
+            except BadData as failure:
+                if damaged is None:
+                    raise
+                damaged.append(failure.came)
     return sorted(found, key=lambda record: (record.date, record.file, record.line))
 
 
@@ -136,7 +180,7 @@ def _checked(line: str, where: str) -> dict[str, Any]:
 
     try:
         fields = json.loads(line)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # ValueError: also a number of thousands of digits
         raise refused(f"not JSON: {error}") from None
     if not isinstance(fields, dict) or not isinstance(fields.get("what"), str):
         raise refused('no object with a "what"')
@@ -147,4 +191,7 @@ def _checked(line: str, where: str) -> dict[str, Any]:
         isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value)
     ):
         raise refused(f"the value of '{fields['what']}' is {value!r}")
+    for name, kind in TYPES.items():
+        if fields.get(name) is not None and not isinstance(fields[name], kind):
+            raise refused(f"'{name}' of '{fields['what']}' is {fields[name]!r}")
     return fields

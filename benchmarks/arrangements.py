@@ -17,7 +17,6 @@ turns, ratios are within a turn. cpu_ms_a_product is what all threads of the pro
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import sys
@@ -29,7 +28,9 @@ from typing import Any
 
 import torch
 
+from benchmarks.archive import write
 from benchmarks.feeding import VIEWS, Source
+from benchmarks.options import count
 from shards.errors import BadUsage, exit_with
 from skill_fast.data.dali import PixelGraph, device_id
 from skill_fast.data.loader import LoaderConfig
@@ -174,11 +175,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--data", required=True, help="a folder of shards")
     parser.add_argument("--out", type=Path, help="file for the records, one JSON object a line")
-    parser.add_argument("--batch", type=int, default=256 if gpu else 16, help="products (default %(default)s)")
-    parser.add_argument("--batches", type=int, default=8, help="in a turn (default %(default)s)")
-    parser.add_argument("--turns", type=int, default=5, help="counted ones (default %(default)s)")
+    parser.add_argument("--batch", type=count, default=256 if gpu else 16, help="products (default %(default)s)")
+    parser.add_argument("--batches", type=count, default=8, help="in a turn (default %(default)s)")
+    parser.add_argument("--turns", type=count, default=5, help="counted ones (default %(default)s)")
     cores = len(os.sched_getaffinity(0))
-    parser.add_argument("--threads", type=int, default=cores, help="of DALI (default: the cores)")
+    parser.add_argument("--threads", type=count, default=cores, help="of DALI (default: the cores)")
     parser.add_argument("--device", default="cuda" if gpu else "cpu", help="(default %(default)s)")
     return exit_with(lambda: _run(parser.parse_args(arguments)))
 
@@ -195,8 +196,7 @@ def _run(options: argparse.Namespace) -> None:
             f"({low:.2f} to {high:.2f})  {record['cpu_ms_a_product']:6.2f} CPU ms a product"
         )
     if options.out:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text("".join(json.dumps(record | shared) + "\n" for record in records), encoding="utf-8")
+        write(options.out, (record | shared for record in records))
 
 
 if __name__ == "__main__":

@@ -55,11 +55,12 @@ def plan(gpu: bool) -> list[Row]:
     """
     whole = ("--data", DATA, "--out", OUT, "--budget-s", LEFT_S)
     alone = ("--out", OUT, "--budget-s", LEFT_S)
-    shards = ("benchmarks.shards", "--images", "100", "--repeats", "1", "--memory", "--out", OUT)
+    shards = ("benchmarks.shards", "--images", "100", "--repeats", "1", "--memory", *alone)
     once = ("--repeats", "1", "--seconds")
+    scaling = ("--stages", "0", "2", "--repeats", "1", "--batch", "16")  # two ranks fit the drawn shards' 48 products
     if gpu:
         return [
-            Row("train", 0.2, 60, ("benchmarks.train", *whole, *once, "8")),
+            Row("train", 0.2, 70, ("benchmarks.train", *whole, *once, "8")),
             Row("kernels", 0.1, 30, ("benchmarks.kernels", *alone, "--batch", "256", "--repeats", "30")),
             Row("step", 0.35, 120, ("benchmarks.step", *alone, *once, "3")),  # a row compiles: a minute
             Row("peers", 0.2, 90, ("benchmarks.peers", *whole, *once, "6")),
@@ -69,12 +70,12 @@ def plan(gpu: bool) -> list[Row]:
             Row("shards", 0.2, 60, shards),
         ]
     return [
-        Row("train", 0.2, 40, ("benchmarks.train", *whole, *once, "4")),
-        Row("loader", 0.2, 60, ("benchmarks.loader", *whole, *once, "3")),
+        Row("train", 0.3, 70, ("benchmarks.train", *whole, *once, "4", "--sweep", "threads")),
+        Row("loader", 0.15, 60, ("benchmarks.loader", *whole, *once, "3")),
         Row("kernels", 0.05, 15, ("benchmarks.kernels", *alone, "--repeats", "20")),
-        Row("step", 0.2, 60, ("benchmarks.step", *alone, *once, "1")),
+        Row("step", 0.15, 60, ("benchmarks.step", *alone, *once, "1")),
         Row("peers", 0.2, 60, ("benchmarks.peers", *whole, *once, "4")),
-        Row("scaling", 0.15, 60, ("benchmarks.scaling", "--out", OUT, "--stages", "0", "2", "--repeats", "1")),
+        Row("scaling", 0.15, 60, ("benchmarks.scaling", *whole, *scaling)),
         Row("shards", 0.2, 40, shards),
         Row("feeding", 0.2, 40, ("benchmarks.feeding", "--data", DATA, "--out", OUT, "--repeats", "1")),
     ]
@@ -92,9 +93,11 @@ def carry_out(rows: Sequence[Row], data: Path, folder: Path, budget_s: float) ->
         share_s = min(left_s, max(row.share * budget_s, row.least_s))
         print(f"--- {row.name}: {share_s:.0f} s of {left_s:.0f} s left", flush=True)
         code = in_time(row.command(data, out, 0.7 * share_s), share_s)
-        records = len(read(out)) if out.is_file() else 0
+        damaged: list[str] = []
+        records = len(read(out, damaged=damaged)) if out.is_file() else 0
         ended = "stopped: its time was over" if code is None else f"exit code {code}" if code else "done"
-        became[row.name] = f"{ended}, {records} records"
+        left_out = f"; {len(damaged)} damaged lines left out, the first: {damaged[0]}" if damaged else ""
+        became[row.name] = f"{ended}, {records} records{left_out}"
     return became
 
 

@@ -19,6 +19,7 @@ from typing import Any
 
 import yaml
 
+from benchmarks.archive import write
 from skill_fast.errors import BadData, exit_with
 
 SCORES = {
@@ -84,13 +85,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args(arguments)
 
-    def write() -> None:
-        lines = [json.dumps(record) for run in options.runs for record in records(run)]
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
-        print(f"{options.out}: {len(lines)} records of {len(options.runs)} runs")
+    def run() -> None:
+        found = [record for run in options.runs for record in records(run)]
+        write(options.out, found)
+        print(f"{options.out}: {len(found)} records of {len(options.runs)} runs")
 
-    return exit_with(write)
+    return exit_with(run)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ memory is the process' own (VmHWM), drawn embeddings included. Goals at 1,000,00
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -21,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.archive import write
 from shards.errors import BadUsage, exit_with
 from skill_fast.evaluate.clusters import cluster
 from skill_fast.evaluate.color import PRODUCTS_A_CLUSTER, design_agreement, nearest_entropy, partition_entropy
@@ -130,8 +130,7 @@ def _run(options: argparse.Namespace) -> None:
     for record in records:
         print(f"{record['what']:44} {record['value']:10.4g} {record['unit']:3} {record.get('how', '')}".rstrip())
     if options.out:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+        write(options.out, records)
 
 
 if __name__ == "__main__":

@@ -27,8 +27,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from benchmarks.archive import write
 from benchmarks.loaders import VIEWS
-from shards.errors import exit_with
+from benchmarks.options import count
+from shards.errors import BadUsage, exit_with
 from shards.index import sealed
 from skill_fast.data.index import open_index
 from skill_fast.data.loader import Loader, LoaderConfig
@@ -135,9 +137,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(allow_abbrev=False, prog="benchmarks.faults", description=__doc__.splitlines()[0])
     parser.add_argument("--data", required=True, help="a folder of shards")
     parser.add_argument("--out", type=Path, help="file for the records, one JSON object a line")
-    parser.add_argument("--batch", type=int, default=8, help="products (default %(default)s)")
-    parser.add_argument("--steps", type=int, default=1000, help="of each of the two (default %(default)s)")
-    parser.add_argument("--block", type=int, default=25, help="steps in a turn (default %(default)s)")
+    parser.add_argument("--batch", type=count, default=8, help="products (default %(default)s)")
+    parser.add_argument("--steps", type=count, default=1000, help="of each of the two (default %(default)s)")
+    parser.add_argument("--block", type=count, default=25, help="steps in a turn (default %(default)s)")
     names = [way.__name__ for way in WAYS]
     parser.add_argument("--ways", nargs="+", choices=names, default=names, help="how photographs are broken (all)")
     parser.add_argument("--device", default="cpu")
@@ -145,6 +147,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> None:
+    if options.steps < 2 * options.block:
+        raise BadUsage(
+            f"--steps {options.steps}, --block {options.block}",
+            allowed="two blocks of steps or more: quantiles are over blocks",
+            change=f"--steps {2 * options.block}",
+        )
     with tempfile.TemporaryDirectory() as scratch:
         records = measure(options, Path(scratch))
     shared = {"data": Path(options.data).name, "device": options.device, **provenance()}
@@ -154,8 +162,7 @@ def _run(options: argparse.Namespace) -> None:
     print(f"by CPU time {last['ratio_of_cpu_time']:.3f} times")
     print(f"broken {last['broken']}, found {last['found']}, found wrongly {last['found_wrongly']}; {last['skipped']}")
     if options.out:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text("".join(json.dumps(record | shared) + "\n" for record in records), encoding="utf-8")
+        write(options.out, (record | shared for record in records))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ with a thread, and the cores with everything).
 from __future__ import annotations
 
 import argparse
-import json
 import multiprocessing
 import pickle
 import queue
@@ -27,7 +26,9 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.archive import write
 from benchmarks.catalogues import MIB
+from benchmarks.options import above_0, count
 from shards.errors import exit_with
 from skill_fast.data.index import open_index
 from skill_fast.data.pairs import PairSource
@@ -238,21 +239,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--data", required=True, help="a folder of shards")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--ways", nargs="+", choices=list(WAYS), default=list(WAYS), help="(default: all)")
-    parser.add_argument("--batch", type=int, default=256)
-    parser.add_argument("--batches", type=int, default=20)
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--pace", type=float, default=3000.0, help="products/s of a training (default %(default)s)")
+    parser.add_argument("--batch", type=count, default=256)
+    parser.add_argument("--batches", type=count, default=20)
+    parser.add_argument("--repeats", type=count, default=3)
+    parser.add_argument("--pace", type=above_0, default=3000.0, help="products/s of a training (default %(default)s)")
     options = parser.parse_args(arguments)
 
     def run() -> None:
         from skill_fast.telemetry.provenance import provenance
 
         about = {"data": options.data, **provenance()}
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        with options.out.open("w", encoding="utf-8") as out:
-            for record in measure(options):
-                out.write(json.dumps(record | about) + "\n")
-                print(f"{record['what']:<45}{record['value']:>10.4g} {record['unit']}", flush=True)
+        made: list[dict[str, Any]] = []
+        for record in measure(options):
+            made.append(record | about)
+            write(options.out, made)
+            print(f"{record['what']:<45}{record['value']:>10.4g} {record['unit']}", flush=True)
 
     return exit_with(run)
 

@@ -19,6 +19,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks import archive
+from benchmarks.options import count
 from skill_fast.errors import BadUsage, Failure, exit_with
 from skill_fast.evaluate.scoreboard import probed
 from skill_fast.telemetry.provenance import provenance
@@ -68,14 +70,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("run", metavar="RUN", type=Path, help="run folder")
     parser.add_argument("--data", nargs="+", required=True, metavar="NAME=DIR", help="folders of shards, with names")
-    parser.add_argument("--repeats", type=int, default=1, help="of each data set (default %(default)s)")
+    parser.add_argument("--repeats", type=count, default=1, help="of each data set (default %(default)s)")
     parser.add_argument("--out", type=Path, help="append the records there as they come")
     return exit_with(lambda: _run(parser.parse_args(arguments)))
 
 
 def _run(options: argparse.Namespace) -> None:
-    if options.repeats < 1:
-        raise BadUsage(f"--repeats {options.repeats}", allowed="1 or more", change="--repeats")
     named = [text.partition("=") for text in options.data]
     if wrong := [text for text, (name, _, folder) in zip(options.data, named) if not (name and folder)]:
         raise BadUsage(f"--data {wrong[0]}", allowed="NAME=DIR, as in luma=shards/luma", change="--data")
@@ -84,8 +84,7 @@ def _run(options: argparse.Namespace) -> None:
         for record in records(options.run, name, folder, options.repeats):
             print(f"{record['what']} of {name}: {record['value']:.1f} s", flush=True)
             if options.out:
-                with options.out.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(record | shared) + "\n")
+                archive.append(options.out, [record | shared])
 
 
 if __name__ == "__main__":

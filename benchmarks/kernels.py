@@ -12,7 +12,6 @@ instead. Records are written as they come; no task begins after ``--budget-s``.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import sys
@@ -24,7 +23,9 @@ from typing import Any
 
 import torch
 
+from benchmarks.archive import write
 from benchmarks.contenders import Task, centering_task, distillation_task, ema_task, sinkhorn_task
+from benchmarks.options import above_0, count, count_or_none
 from benchmarks.stopwatch import Timing, clocked, together
 from skill_fast.errors import BadData, BadUsage, exit_with
 from skill_fast.telemetry.provenance import provenance
@@ -161,14 +162,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(allow_abbrev=False, prog="benchmarks.kernels", description=__doc__.splitlines()[0])
     gpu = torch.cuda.is_available()
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--batch", type=int, nargs="+", default=[64, 256, 512] if gpu else [4])
-    parser.add_argument("--prototypes", type=int, default=65_536)
-    parser.add_argument("--elements", type=int, nargs="+", default=[VIT_S, VIT_B] if gpu else [4_000_000])
+    parser.add_argument("--batch", type=count, nargs="+", default=[64, 256, 512] if gpu else [4])
+    parser.add_argument("--prototypes", type=count, default=65_536)
+    parser.add_argument("--elements", type=count, nargs="+", default=[VIT_S, VIT_B] if gpu else [4_000_000])
     parser.add_argument("--dtype", choices=["bfloat16", "float16", "float32"], default="bfloat16" if gpu else "float32")
     parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=gpu, help="torch.compile's rows")
-    parser.add_argument("--repeats", type=int, default=50 if gpu else 15)
-    parser.add_argument("--warm-up", type=int, default=10 if gpu else 3)
-    parser.add_argument("--budget-s", type=float, default=240.0, help="no task begins after it (default %(default)s)")
+    parser.add_argument("--repeats", type=count, default=50 if gpu else 15)
+    parser.add_argument("--warm-up", type=count_or_none, default=10 if gpu else 3)
+    parser.add_argument("--budget-s", type=above_0, default=240.0, help="no task begins after it (default %(default)s)")
     parser.add_argument("--sweep", action="store_true", help="other launch numbers of the fused kernels; needs a GPU")
     options = parser.parse_args(arguments)
     return exit_with(lambda: run(options))
@@ -179,27 +180,25 @@ def run(options: argparse.Namespace) -> None:
     if options.sweep and device.type != "cuda":
         raise BadUsage("--sweep without a GPU", allowed="on a GPU: it times Triton's launches", change="leave it out")
     about = provenance() | {"threads": torch.get_num_threads()}
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    with options.out.open("w", encoding="utf-8") as out:
+    made: list[dict[str, Any]] = []
 
-        def write(record: dict[str, Any]) -> None:
-            out.write(json.dumps(record | {"host_load": os.getloadavg()[0]} | about) + "\n")
-            out.flush()
-            share = f"  {record['copy_share']:.0%} of copy" if "copy_share" in record else ""
-            print(f"{record['what']:<44}{record['value']:>10.3f} {record['unit']}{share}  {record.get('launch', '')}")
+    def keep(record: dict[str, Any]) -> None:
+        made.append(record | {"host_load": os.getloadavg()[0]} | about)
+        write(options.out, made)
+        share = f"  {record['copy_share']:.0%} of copy" if "copy_share" in record else ""
+        print(f"{record['what']:<44}{record['value']:>10.3f} {record['unit']}{share}  {record.get('launch', '')}")
 
-        write(copy_bandwidth(device, options))
-        todo = list(tasks(device, options))
-        for done, make in enumerate(todo):
-            if time.perf_counter() - start > options.budget_s:
-                print(f"{len(todo) - done} of {len(todo)} tasks not begun within {options.budget_s:.0f} s")
-                break
-            torch.compiler.reset()  # after some shapes of one function torch.compile would fall back to eager
-            task = make()
-            gate(task)
-            made = sweep(task, device, options) if options.sweep else measure(task, device, options)
-            for record in made:
-                write(record)
+    keep(copy_bandwidth(device, options))
+    todo = list(tasks(device, options))
+    for done, make in enumerate(todo):
+        if time.perf_counter() - start > options.budget_s:
+            print(f"{len(todo) - done} of {len(todo)} tasks not begun within {options.budget_s:.0f} s")
+            break
+        torch.compiler.reset()  # after some shapes of one function torch.compile would fall back to eager
+        task = make()
+        gate(task)
+        for record in sweep(task, device, options) if options.sweep else measure(task, device, options):
+            keep(record)
 
 
 if __name__ == "__main__":

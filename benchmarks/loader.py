@@ -24,7 +24,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.archive import write
 from benchmarks.loaders import BASE, CONTENDERS, VIEWS, Job
+from benchmarks.options import above_0, count, seconds
+from benchmarks.pairing import by_round, ratio_to, told
 from benchmarks.processes import in_a_process, rounds
 from shards.errors import exit_with
 from skill_fast.data.index import open_index
@@ -78,14 +81,17 @@ def records(todo: Sequence[Job], found: Sequence[list[Record]], options: argpars
         "kept_equal": KEPT_EQUAL,
     }
     rows = [(job, repeats) for job, repeats in zip(todo, found) if repeats]
-    base = next((repeats for job, repeats in rows if job.name == BASE and "can_not" not in repeats[-1]), None)
+    base = next((repeats for job, repeats in rows if job.name == BASE), None)
     made = []
     for job, repeats in rows:
         record = {"what": f"loader/{title(job)}", "value": None, "unit": "products/s", **shared}
-        if "can_not" in repeats[-1]:
+        good = [repeat for repeat in repeats if "can_not" not in repeat]
+        if not good:
             made.append(record | {"can_not": repeats[-1]["can_not"]})
-        else:
-            made.append(record | _figures(repeats, megapixels) | _ratio(repeats, base))
+            continue
+        rates = by_round(repeats)
+        paired = {} if base is None else ratio_to(BASE, rates, by_round(base))
+        made.append(record | _figures(good, megapixels) | {"by_round": rates} | paired)
     return made
 
 
@@ -102,13 +108,6 @@ def _figures(repeats: list[Record], megapixels: float) -> Record:
         "crops_per_s": CROPS * rate,
         **rest,
     }
-
-
-def _ratio(repeats: list[Record], base: list[Record] | None) -> Record:
-    if base is None:
-        return {}
-    ratios = sorted(ours["products_per_s"] / theirs["products_per_s"] for ours, theirs in zip(repeats, base))
-    return {"ratio_to": BASE, "ratio": statistics.median(ratios), "ratios": [ratios[0], ratios[-1]]}
 
 
 def _tell(name: str, found: Record) -> None:
@@ -131,13 +130,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--data", required=True, help="a folder of shards")
     parser.add_argument("--out", type=Path, help="file for the records, one JSON object a line")
     parser.add_argument("--rows", nargs="+", choices=list(CONTENDERS), help="contenders (default: all)")
-    parser.add_argument("--batch", type=int, default=256 if gpu else 32, help="products (default %(default)s)")
+    parser.add_argument("--batch", type=count, default=256 if gpu else 32, help="products (default %(default)s)")
     cores = len(os.sched_getaffinity(0))
-    parser.add_argument("--workers", type=int, default=cores, help="threads or processes (default: the cores)")
+    parser.add_argument("--workers", type=count, default=cores, help="threads or processes (default: the cores)")
     parser.add_argument("--device", default="cuda" if gpu else "cpu", help="where crops are made (default %(default)s)")
-    parser.add_argument("--seconds", type=float, default=8.0, help="of each measurement, at least")
-    parser.add_argument("--repeats", type=int, default=3, help="rounds over all rows (default %(default)s)")
-    parser.add_argument("--budget-s", type=float, default=480.0, help="no measurement starts after it")
+    parser.add_argument("--seconds", type=seconds, default=8.0, help="of each measurement, at least")
+    parser.add_argument("--repeats", type=count, default=3, help="rounds over all rows (default %(default)s)")
+    parser.add_argument("--budget-s", type=above_0, default=480.0, help="no measurement starts after it")
     parser.add_argument("--sweep", action="store_true", help="also ours over hw_decoder_load, prefetch, threads")
     return exit_with(lambda: _run(parser.parse_args(arguments)))
 
@@ -145,17 +144,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> None:
     todo, shared, made = jobs(options), provenance(), []
 
-    def write(found: list[list[Record]]) -> None:
+    def keep(found: list[list[Record]]) -> None:
         made[:] = records(todo, found, options)
         if options.out:
-            options.out.parent.mkdir(parents=True, exist_ok=True)
-            options.out.write_text("".join(json.dumps(record | shared) + "\n" for record in made), encoding="utf-8")
+            write(options.out, (record | shared for record in made))
 
     how = {"repeats": options.repeats, "budget_s": options.budget_s}
-    rounds(todo, lambda job: measure(job, options.seconds), after=write, **how)
+    rounds(todo, lambda job: measure(job, options.seconds), after=keep, **how)
     print()
     for record in made:
-        ratio = f"{record['ratio']:6.2f} x {BASE}" if "ratio" in record else record.get("can_not", "")
+        ratio = record.get("can_not") or told(record, BASE)
         print(f"{record['what'].removeprefix('loader/'):42} {record['value'] or 0:8,.1f} products/s   {ratio}")
     if options.out:
         print(f"{options.out}: {len(made)} records")

@@ -17,6 +17,7 @@ from typing import Any, get_args
 
 import yaml
 
+from benchmarks import archive
 from skill_fast.config import MethodName, as_dict, parse
 from skill_fast.data.index import open_index
 from skill_fast.demo import demo_shards
@@ -166,9 +167,9 @@ def kept(out: Path | None, asked: Asked) -> list[dict[str, Any]]:
     """The score records of a run that ``--out`` holds whole; of none otherwise. Raises BadUsage for other settings."""
     if out is None or not out.is_file():
         return []
-    lines = (json.loads(line) for line in out.read_text(encoding="utf-8").splitlines() if line)
+    lines = (record.fields for record in archive.read(out, damaged=[]))
     wanted = (asked.name, asked.seed, asked.steps)
-    mine = [line for line in lines if (line["method"], line["seed"], line["steps"]) == wanted]
+    mine = [dict(line) for line in lines if tuple(map(line.get, ("method", "seed", "steps"))) == wanted]
     if not {f"methods/{asked.name}/{score}" for score in SCORES} <= {line["what"] for line in mine}:
         return []
     if {line.get("settings") for line in mine} != {asked.settings()}:

@@ -13,7 +13,6 @@ and records nothing else, a round a seed, so that the methods take turns.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import statistics
 import sys
@@ -25,6 +24,7 @@ from rich.console import Console
 from rich.table import Table
 from scipy.stats import t as student_t
 
+from benchmarks import archive
 from benchmarks.method_runs import (
     ABLATIONS,
     CONTROLS,
@@ -39,6 +39,7 @@ from benchmarks.method_runs import (
     speed_record,
     train,
 )
+from benchmarks.options import count, count_or_none
 from skill_fast.errors import BadUsage, exit_with
 
 
@@ -87,8 +88,8 @@ def _run(arguments: Sequence[str] | None) -> None:
     parser = argparse.ArgumentParser(allow_abbrev=False, prog="python -m benchmarks.methods", description=__doc__)
     parser.add_argument("--methods", nargs="+", default=list(METHODS), metavar="METHOD")
     parser.add_argument("--ablations", action="store_true", help=f"also {', '.join(ABLATIONS)}")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--steps", type=int, default=2600)
+    parser.add_argument("--seeds", nargs="+", type=count_or_none, default=[0, 1, 2])
+    parser.add_argument("--steps", type=count, default=2600)
     parser.add_argument("--runs", type=Path, default=Path("runs/methods"))
     parser.add_argument("--ds-config", type=Path, default=TRAIN.parents[1] / "ds_configs" / "zero2_fp32.json")
     parser.add_argument("--data", default="", help="folder of shards (default: the demo catalogue)")
@@ -115,8 +116,7 @@ def _run(arguments: Sequence[str] | None) -> None:
                 mine = [] if options.speed_only else list(score_records(asked, run))
                 mine += [] if options.no_speed else [speed_record(asked, run)]
                 if options.out:
-                    with options.out.open("a", encoding="utf-8") as file:
-                        file.writelines(json.dumps(record) + "\n" for record in mine)
+                    archive.append(options.out, mine)
             found[name] += mine
     Console(width=None if sys.stdout.isatty() else 120).print(table(found))
 

@@ -11,7 +11,6 @@ run here says why. Records are written as they come.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import sys
@@ -21,6 +20,9 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.archive import write
+from benchmarks.options import above_0, count, seconds
+from benchmarks.pairing import by_round, ratio_to, told
 from benchmarks.processes import Record, in_a_process, rounds
 from benchmarks.recipes import BASE, MOST_WORKERS, RECIPES, Job
 from benchmarks.train import ON_A_CPU, ON_A_GPU
@@ -74,10 +76,8 @@ def _record(job: Job, repeats: Sequence[Record], base: Sequence[Record], photogr
         record |= {"value": rate, "quantiles": {"min": min(rates), "max": max(rates)}, "repeats": len(rates), **fields}
     else:
         record["can_not"] = repeats[-1]["can_not"]
-    pairs = [(mine, theirs) for mine, theirs in zip(repeats, base) if "can_not" not in mine | theirs]
-    ratios = sorted(mine["products_per_s"] / theirs["products_per_s"] for mine, theirs in pairs)
-    if ratios:
-        record |= {"ratio_to": BASE, "ratio": statistics.median(ratios), "ratios": [ratios[0], ratios[-1]]}
+    if good and base:
+        record |= {"by_round": by_round(repeats), **ratio_to(BASE, by_round(repeats), by_round(base))}
     return record | {
         "kept_equal": KEPT_EQUAL,
         "not_equal": NOT_EQUAL[job.name],
@@ -98,27 +98,26 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     parser.set_defaults(device=device)
     parser.add_argument("--model", choices=list(MODELS), help="default: vit_small on a GPU, small_crops on a CPU")
-    parser.add_argument("--batch", type=int, help="products (default: 256 on a GPU, 16 on a CPU)")
+    parser.add_argument("--batch", type=count, help="products (default: 256 on a GPU, 16 on a CPU)")
     parser.add_argument("--precision", choices=["bf16", "fp32"], help="default: bf16 on a GPU, fp32 on a CPU")
     workers = min(MOST_WORKERS, len(os.sched_getaffinity(0)))
-    parser.add_argument("--workers", type=int, default=workers, help="processes or threads (default %(default)s)")
-    parser.add_argument("--seconds", type=float, default=10.0, help="of each measurement, at least")
-    parser.add_argument("--repeats", type=int, default=3, help="rounds over all recipes (default %(default)s)")
-    parser.add_argument("--budget-s", type=float, default=480.0, help="no measurement starts after it")
+    parser.add_argument("--workers", type=count, default=workers, help="processes or threads (default %(default)s)")
+    parser.add_argument("--seconds", type=seconds, default=10.0, help="of each measurement, at least")
+    parser.add_argument("--repeats", type=count, default=3, help="rounds over all recipes (default %(default)s)")
+    parser.add_argument("--budget-s", type=above_0, default=480.0, help="no measurement starts after it")
     return parser.parse_args(arguments)
 
 
 def run(options: argparse.Namespace) -> None:
     todo, shared, photographs = jobs(options), provenance(), open_index(options.data).images
 
-    def write(found: list[list[Record]]) -> None:
+    def keep(found: list[list[Record]]) -> None:
         made = records(todo, found, photographs)
         if options.out:
-            options.out.parent.mkdir(parents=True, exist_ok=True)
-            options.out.write_text("".join(json.dumps(r | shared) + "\n" for r in made), encoding="utf-8")
+            write(options.out, (record | shared for record in made))
         _tell(made)
 
-    rounds(todo, measure, repeats=options.repeats, budget_s=options.budget_s, after=write)
+    rounds(todo, measure, repeats=options.repeats, budget_s=options.budget_s, after=keep)
 
 
 def _tell(made: Sequence[Record]) -> None:
@@ -127,10 +126,9 @@ def _tell(made: Sequence[Record]) -> None:
         if record["value"] is None:
             print(f"{record['what']:46} can not: {record['can_not']}", flush=True)
             continue
-        ratio = f"{record['ratio']:5.2f} x {BASE}" if "ratio" in record else ""
         print(
             f"{record['what']:46} {record['value']:8,.1f} products/s  step p50 {record['step_ms']['p50']:7.1f} ms  "
-            f"data {record['data_wait_share']:5.1%}  {ratio}",
+            f"data {record['data_wait_share']:5.1%}  {told(record, BASE)}",
             flush=True,
         )
 

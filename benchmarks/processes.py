@@ -7,6 +7,8 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -16,6 +18,8 @@ import psutil
 
 from skill_fast.errors import Failure
 
+SO_FAR = "so far: "
+"""What a line with an unfinished measurement begins with."""
 CLOSING_S = 5.0
 """After SIGTERM, before SIGKILL."""
 Record = dict[str, Any]
@@ -39,28 +43,52 @@ def answer(measure: Callable[[], Record]) -> None:
     print(json.dumps(found), flush=True)
 
 
-def in_a_process(module: str, arguments: Sequence[str], timeout_s: float) -> Record:
+def tell(found: Record) -> None:
+    """In the process of a measurement: hand over what it has found so far, in case that it does not come to its end."""
+    print(SO_FAR + json.dumps(found), flush=True)
+
+
+def in_a_process(
+    module: str, arguments: Sequence[str], timeout_s: float, so_far: Callable[[Record], None] = lambda _found: None
+) -> Record:
     """The object that ``python -m module`` prints last; ``can_not`` with the reason where it did not come to one.
 
-    After ``timeout_s`` the process is killed with all that it started. It stays in this process's group, so that a
-    signal to the group ends both.
+    ``so_far`` gets what the process tells on its way. Where that is all that comes, it is the answer, with the reason
+    as ``cut_short``. After ``timeout_s`` the process is killed with all that it started. It stays in this process's
+    group, so that a signal to the group ends both.
     """
     command = [sys.executable, "-m", module, *arguments]
     # Threads that wait asleep: by default they spin, and beside any other busy process a CPU's step takes ten times as
     # long. It holds for every contender alike.
     environment = {"OMP_WAIT_POLICY": "PASSIVE"} | os.environ
-    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen(command, env=environment, **pipes) as process:
-        try:
-            output, errors = process.communicate(timeout=timeout_s)
-        except subprocess.TimeoutExpired:
+    last, late, found = "", threading.Event(), None
+    with (
+        tempfile.TemporaryFile("w+", errors="replace") as errors,
+        subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=errors, text=True) as process,
+    ):
+
+        def kill() -> None:
+            late.set()
             _signal(started_by(process), signal.SIGKILL)
-            process.communicate()
-            return {"can_not": f"no figure within {timeout_s:.0f} s"}
-    if process.returncode:
-        said = [line for line in errors.splitlines() if line.strip()]
-        return {"can_not": f"exit code {process.returncode}: {said[-1] if said else 'no message'}"}
-    return json.loads(output.splitlines()[-1])
+
+        timer = threading.Timer(timeout_s, kill)
+        timer.start()
+        try:
+            for line in process.stdout or ():
+                if line.startswith(SO_FAR):
+                    found = json.loads(line.removeprefix(SO_FAR))
+                    so_far(found)
+                last = line if line.strip() else last
+            process.wait()
+        finally:
+            timer.cancel()
+        errors.seek(0)
+        said = [line for line in errors.read().splitlines() if line.strip()]
+    if process.returncode == 0 and not last.startswith(SO_FAR):
+        return json.loads(last)
+    why = f"exit code {process.returncode}: {said[-1] if said else 'no message'}"
+    why = f"no figure within {timeout_s:.0f} s" if late.is_set() else why
+    return {"can_not": why} if found is None else found | {"cut_short": why}
 
 
 def end(process: subprocess.Popen[Any], closing_s: float = CLOSING_S) -> None:
@@ -97,16 +125,18 @@ def _signal(tree: Sequence[psutil.Process], which: signal.Signals) -> None:
 
 def rounds(
     jobs: Sequence[J],
-    measure: Callable[[J], Record],
+    measure: Callable[..., Record],
     *,
     repeats: int,
     budget_s: float,
     after: Callable[[list[list[Record]]], None] = lambda _found: None,
+    telling: bool = False,
 ) -> list[list[Record]]:
     """Each job's results, one a round, as many rounds as the budget allows.
 
     A job that ``can_not`` is not tried again, and one of the first round for which no time was left says so. ``after``
-    is called with all results so far after each measurement.
+    is called with all results so far after each measurement; with ``telling`` it is ``measure(job, so_far)``, and
+    ``after`` is called with each result that a measurement hands to ``so_far`` before its end too.
     """
     found: list[list[Record]] = [[] for _ in jobs]
     start = time.perf_counter()
@@ -116,7 +146,11 @@ def rounds(
             if late and not found[place]:
                 found[place].append({"can_not": f"not begun within the budget of {budget_s:.0f} s"})
             elif not late and len(found[place]) == repeat and not any("can_not" in record for record in found[place]):
-                found[place].append(measure(job))
+
+                def so_far(record: Record, place: int = place) -> None:
+                    after([[*repeats, record] if number == place else repeats for number, repeats in enumerate(found)])
+
+                found[place].append(measure(job, so_far) if telling else measure(job))
             else:
                 continue
             after(found)

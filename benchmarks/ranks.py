@@ -15,6 +15,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from benchmarks.options import count
+from benchmarks.stopwatch import settle
 from benchmarks.traffic import Traffic
 from skill_fast.config import parse
 from skill_fast.data.index import open_index
@@ -39,8 +41,10 @@ def steps_of(run: Run, steps: int) -> dict[str, Any]:
     for _ in range(WARM_UP):
         step()
     for _ in range(steps):
+        settle(run.engine.device)  # a step of a GPU is queued long before it is done
         began = time.perf_counter()
         step()
+        settle(run.engine.device)
         times_ms.append((time.perf_counter() - began) * 1e3)
     with Traffic() as traffic:
         step()
@@ -60,8 +64,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--stage", type=int, choices=[0, 1, 2], required=True)
     parser.add_argument("--data", required=True)
     parser.add_argument("--precision", choices=["bf16", "fp32"], required=True)
-    parser.add_argument("--batch", type=int, default=32, help="products a rank")
-    parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--batch", type=count, default=32, help="products a rank")
+    parser.add_argument("--steps", type=count, default=10)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("settings", nargs="*", help="options of train.py, behind --")
     options = parser.parse_args(arguments)

@@ -4,6 +4,7 @@
 
 Every rank has the same batch and one thread, whatever the number of ranks, so that a second rank brings a second core
 along: the ratio to one rank, divided by the ranks, is the efficiency. Ranks talk over loopback (gloo; NCCL on GPUs).
+Records are written as they come; no measurement begins after ``--budget-s``.
 """
 
 from __future__ import annotations
@@ -15,61 +16,86 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from shards.errors import BadUsage, Failure, exit_with
+from benchmarks.archive import write
+from benchmarks.options import above_0, count
+from benchmarks.pairing import by_round, ratio_to
+from benchmarks.processes import Record, end, rounds
+from shards.errors import Failure, exit_with
 from skill_fast.demo import DemoConfig, demo_shards
 from skill_fast.telemetry.provenance import provenance
 
 TIMEOUT_S = 240
-Record = dict[str, Any]
+NAMES = ("bytes", "calls", "parameters", "element_bytes", "prototypes")
+"""What a rank tells beside its times, the same in every round."""
 
 
-def steps_with(ranks: int, stage: int, options: argparse.Namespace) -> dict[str, Any]:
-    """What rank 0 of ``benchmarks.ranks`` found; Failure with the last line it said where there is nothing."""
+@dataclass(frozen=True)
+class Job:
+    """So many ranks at a stage of ZeRO."""
+
+    stage: int
+    ranks: int
+
+    @property
+    def title(self) -> str:
+        return f"{self.ranks} ranks, ZeRO {self.stage}"
+
+
+def measure(job: Job, options: argparse.Namespace) -> Record:
+    """What rank 0 of ``benchmarks.ranks`` found; ``can_not`` with the last line it said where there is nothing."""
     with tempfile.TemporaryDirectory() as scratch:
-        out = Path(scratch) / "found.json"
-        launcher = ["torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks), "-m", "benchmarks.ranks"]
-        about = ["--stage", str(stage), "--data", str(options.data), "--batch", str(options.batch)]
-        about += ["--precision", options.precision]
-        command = [sys.executable, "-m", *launcher, *about, "--steps", str(options.steps), "--out", str(out)]
-        done = subprocess.run(
-            [*command, "--", "--loader.threads", "1", *options.settings],
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
-            capture_output=True,
-            text=True,
-            timeout=TIMEOUT_S,
-        )
-        if done.returncode or not out.is_file():
-            said = [line for line in done.stderr.splitlines() if "Error" in line] or ["no message"]
-            raise Failure(f"{ranks} ranks at ZeRO {stage} ended with {done.returncode}: {said[0]}")
-        return json.loads(out.read_text())
+        out, said = Path(scratch) / "found.json", Path(scratch) / "said.txt"
+        ranks = str(job.ranks)
+        launcher = ["torch.distributed.run", "--standalone", "--nproc-per-node", ranks, "-m", "benchmarks.ranks"]
+        about = ["--stage", str(job.stage), "--data", str(options.data), "--batch", str(options.batch)]
+        about += ["--precision", options.precision, "--steps", str(options.steps), "--out", str(out)]
+        command = [sys.executable, "-m", *launcher, *about, "--", "--loader.threads", "1", *options.settings]
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        with said.open("w") as errors:
+            process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=errors)
+            try:
+                process.wait(timeout=TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                return {"can_not": f"no figure within {TIMEOUT_S} s"}
+            finally:
+                if process.poll() is None:  # its ranks have sessions of their own
+                    end(process)
+        if process.returncode or not out.is_file():
+            lines = [line for line in said.read_text(errors="replace").splitlines() if "Error" in line]
+            return {"can_not": f"{job.title}: ended with {process.returncode}: {(lines or ['no message'])[0]}"}
+        found = json.loads(out.read_text())
+    return found | {"products_per_s": rate(found, job.ranks, options.batch)}
 
 
-def records(options: argparse.Namespace) -> Iterator[Record]:
-    """A record a stage and number of ranks, repeats interleaved; the ratio to one rank is taken within a repeat."""
-    found: dict[tuple[int, int], list[dict[str, Any]]] = {}
-    for _ in range(options.repeats):
-        for stage in options.stages:
-            for ranks in options.ranks:
-                found.setdefault((stage, ranks), []).append(steps_with(ranks, stage, options))
-    for (stage, ranks), repeats in found.items():
-        rates = [rate(repeat, ranks, options.batch) for repeat in repeats]
-        record: Record = {"what": f"scaling/{ranks} ranks, ZeRO {stage}", "value": statistics.median(rates)}
-        record |= {"unit": "products/s", "quantiles": {"min": min(rates), "max": max(rates)}, "repeats": len(rates)}
-        record |= {"settings": {"ranks": ranks, "stage": stage, "batch": options.batch, "threads": 1}}
-        record["settings"] |= {"precision": options.precision}
-        record |= {name: repeats[0][name] for name in ("bytes", "calls", "parameters", "element_bytes", "prototypes")}
-        if (stage, 1) in found:
-            alone = [rate(repeat, 1, options.batch) for repeat in found[stage, 1]]
-            ratios = [mine / one for mine, one in zip(rates, alone)]
-            record |= {"ratio_to": f"1 ranks, ZeRO {stage}", "ratio": statistics.median(ratios)}
-            record |= {"efficiency": statistics.median(ratios) / ranks}
-        yield record
+def records(todo: Sequence[Job], found: Sequence[Sequence[Record]], options: argparse.Namespace) -> list[Record]:
+    """A record a stage and number of ranks that was measured so far; the ratio to one rank is taken within a round."""
+    alone = {job.stage: by_round(repeats) for job, repeats in zip(todo, found) if job.ranks == 1}
+    made = []
+    for job, repeats in [pair for pair in zip(todo, found) if pair[1]]:
+        shared = {"batch": options.batch, "threads": 1, "precision": options.precision}
+        record: Record = {"what": f"scaling/{job.title}", "value": None, "unit": "products/s"}
+        record |= {"settings": {"ranks": job.ranks, "stage": job.stage, **shared}}
+        good = [repeat for repeat in repeats if "can_not" not in repeat]
+        if not good:
+            made.append(record | {"can_not": repeats[-1]["can_not"]})
+            continue
+        rates = by_round(repeats)
+        measured = sorted(repeat["products_per_s"] for repeat in good)
+        record |= {"value": statistics.median(measured), "quantiles": {"min": measured[0], "max": measured[-1]}}
+        record |= {"repeats": len(measured), "by_round": rates, **{name: good[0][name] for name in NAMES}}
+        if job.stage in alone:
+            record |= ratio_to(f"1 ranks, ZeRO {job.stage}", rates, alone[job.stage])
+        if "ratio" in record:
+            record["efficiency"] = record["ratio"] / job.ranks
+        made.append(record)
+    return made
 
 
 def rate(found: dict[str, Any], ranks: int, batch: int) -> float:
@@ -84,28 +110,47 @@ def main(arguments: Sequence[str] | None = None) -> int:
     gpus = torch.cuda.device_count()
     cores = len(os.sched_getaffinity(0))
     usual = [n for n in (1, 2, 4, 8) if n <= (gpus or min(cores, 2))]
-    parser.add_argument("--ranks", type=int, nargs="+", default=usual, help="how many, in turn (default %(default)s)")
+    parser.add_argument("--ranks", type=count, nargs="+", default=usual, help="how many, in turn (default %(default)s)")
     parser.add_argument("--stages", type=int, nargs="+", choices=[0, 1, 2], default=[0, 1, 2])
-    parser.add_argument("--batch", type=int, default=256 if gpus else 32, help="products a rank")
+    parser.add_argument("--batch", type=count, default=256 if gpus else 32, help="products a rank")
     parser.add_argument("--precision", choices=["bf16", "fp32"], default="bf16" if gpus else "fp32")
-    parser.add_argument("--steps", type=int, default=10, help="that are timed (default %(default)s)")
-    parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--steps", type=count, default=10, help="that are timed (default %(default)s)")
+    parser.add_argument("--repeats", type=count, default=2)
+    parser.add_argument("--budget-s", type=above_0, default=480.0, help="no measurement starts after it")
     parser.add_argument("settings", nargs="*", help="options of train.py, behind --")
     return exit_with(lambda: _run(parser.parse_args(arguments)))
 
 
 def _run(options: argparse.Namespace) -> None:
-    if min(options.ranks) < 1 or options.steps < 1 or options.repeats < 1 or options.batch < 1:
-        raise BadUsage("ranks, steps, repeats and batch count from 1", change="correct the option")
     options.data = options.data or demo_shards(DemoConfig())
     about = {"data": Path(options.data).name, **provenance()}
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    with options.out.open("w", encoding="utf-8") as out:
-        for record in records(options):
-            out.write(json.dumps(record | about) + "\n")
-            out.flush()
-            share = f"   {record['efficiency']:.0%} of one rank each" if "efficiency" in record else ""
-            print(f"{record['what']:<30}{record['value']:>10.1f} {record['unit']}{share}", flush=True)
+    todo = [Job(stage, ranks) for stage, ranks in product(options.stages, options.ranks)]
+
+    def keep(found: list[list[Record]]) -> None:
+        made = records(todo, found, options)
+        write(options.out, (record | about for record in made))
+        print()
+        for record in made:
+            _tell(record)
+
+    how = {"repeats": options.repeats, "budget_s": options.budget_s, "after": keep}
+    failed = [last["can_not"] for last in _last(rounds(todo, lambda job: measure(job, options), **how))]
+    if failed:
+        raise Failure(f"{len(failed)} of {len(todo)} could not run: {failed[0]}", change="the other records stand")
+
+
+def _last(found: Sequence[Sequence[Record]]) -> list[Record]:
+    """Of the jobs that failed what they ended with; one that was not begun in time has not failed."""
+    ended = [repeats[-1] for repeats in found if repeats]
+    return [last for last in ended if not last.get("can_not", "not begun").startswith("not begun")]
+
+
+def _tell(record: Record) -> None:
+    if record["value"] is None:
+        print(f"{record['what']:<30} can not: {record['can_not']}", flush=True)
+        return
+    share = f"   {record['efficiency']:.0%} of one rank each" if "efficiency" in record else ""
+    print(f"{record['what']:<30}{record['value']:>10.1f} {record['unit']}{share}", flush=True)
 
 
 if __name__ == "__main__":

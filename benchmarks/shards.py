@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import json
 import math
 import multiprocessing
 import resource
@@ -30,7 +29,9 @@ from typing import Any
 
 from PIL import Image
 
+from benchmarks.archive import write
 from benchmarks.catalogues import build_and_open, drawn_photographs, manifest_of, photographs_of
+from benchmarks.options import above_0, count, count_or_none
 from shards.build import build
 from shards.errors import exit_with
 from skill_fast.telemetry.provenance import provenance
@@ -64,10 +65,12 @@ def _fit(size: tuple[int, int], side: int, rounded: Callable[[float], int]) -> t
     return rounded(size[0] * share), rounded(size[1] * share)
 
 
-def speed(files: Sequence[Path], repeats: int, scratch: Path) -> Iterator[list[Record]]:
+def speed(
+    files: Sequence[Path], repeats: int, scratch: Path, late: Callable[[], bool] = lambda: False
+) -> Iterator[list[Record]]:
     """images/s of the loop and of the build with one and two processes, interleaved; ratios are within a repeat.
 
-    Yields the records of the repeats so far after each repeat.
+    Yields the records so far after each measurement; none begins that would be ``late``.
     """
     pillow_loop(files)
     manifest = manifest_of(files, scratch / "manifest.csv")
@@ -86,9 +89,10 @@ def speed(files: Sequence[Path], repeats: int, scratch: Path) -> Iterator[list[R
         seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in variants}
         megabytes = sum(file.stat().st_size for file in files) / 1e6
         shapes = {"images": len(files), "source_mb": megabytes, "long_side": SIDE}
-        for _ in range(repeats):
-            for name, work in variants.items():
-                seconds[name].append(_timed(work))
+        for name, work in list(variants.items()) * repeats:
+            if late():
+                return
+            seconds[name].append(_timed(work))
             yield [*_rates(seconds, len(files), megabytes, shapes), *_ratios(seconds, shapes)]
 
 
@@ -116,7 +120,7 @@ def _rates(
     seconds: dict[str, list[tuple[float, float]]], images: int, megabytes: float, shapes: Record
 ) -> list[Record]:
     records = []
-    for name, times in seconds.items():
+    for name, times in [(name, times) for name, times in seconds.items() if times]:
         cores = 2 if "2" in name else 1
         rates = sorted(images / wall for wall, _ in times)
         record: Record = {"what": f"shards/speed/{name}", "value": statistics.median(rates), "unit": "images/s"}
@@ -131,13 +135,14 @@ def _rates(
 
 
 def _ratios(seconds: dict[str, list[tuple[float, float]]], shapes: Record) -> list[Record]:
-    records = []
+    asked: list[tuple[str, str, float | None, int]] = []
     for build_of, loop, loop_2 in (("build without H", LOOP, LOOP_2), ("build", SQUARE, SQUARE_2)):
         one, two = f"{build_of}, 1 worker", f"{build_of}, 2 workers"
         wall = ((one, loop, GOAL_OF_PILLOW), (two, loop_2, GOAL_OF_PILLOW), (two, one, GOAL_OF_TWO))
-        records += [_ratio(seconds, *pair, 0, shapes) for pair in wall]
-        records.append(_ratio(seconds, one, loop, GOAL_OF_PILLOW, 1, shapes))
-    return [*records, _ratio(seconds, LOOP_2, LOOP, None, 0, shapes)]
+        asked += [(*pair, 0) for pair in wall]
+        asked.append((one, loop, GOAL_OF_PILLOW, 1))
+    asked.append((LOOP_2, LOOP, None, 0))
+    return [_ratio(seconds, *pair, shapes) for pair in asked if seconds[pair[0]] and seconds[pair[1]]]
 
 
 def _ratio(
@@ -154,13 +159,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(allow_abbrev=False, prog="benchmarks.shards", description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, help="file for the records, one JSON object a line")
     parser.add_argument("--data", help="a folder or manifest of photographs (default: drawn ones of 1200 x 1600)")
-    parser.add_argument("--images", type=int, default=400, help="photographs for the speed; 0 leaves it out")
-    parser.add_argument("--repeats", type=int, default=3, help="of each speed (default %(default)s)")
+    parser.add_argument("--images", type=count_or_none, default=400, help="photographs for the speed; 0 leaves it out")
+    parser.add_argument("--repeats", type=count, default=3, help="of each speed (default %(default)s)")
     parser.add_argument(
-        "--memory", type=int, nargs="*", default=[10_000, 100_000], help="products whose builds' peaks are compared"
+        "--memory",
+        type=count_or_none,
+        nargs="*",
+        default=[10_000, 100_000],
+        help="products whose builds' peaks are compared",
     )
-    parser.add_argument("--scale", type=int, default=0, help="products of a catalogue that is built and opened")
-    parser.add_argument("--workers", type=int, default=2, help="for --memory and --scale (default %(default)s)")
+    parser.add_argument(
+        "--scale", type=count_or_none, default=0, help="products of a catalogue that is built and opened"
+    )
+    parser.add_argument(
+        "--workers", type=count_or_none, default=2, help="for --memory and --scale (default %(default)s)"
+    )
+    parser.add_argument("--budget-s", type=above_0, default=math.inf, help="no measurement starts after it (none)")
     parser.add_argument("--scratch", type=Path, help="folder for what is built (default: a temporary one)")
     options = parser.parse_args(arguments)
     for name, least in (("images", 0), ("repeats", 1), ("scale", 0), ("workers", 1)):
@@ -173,25 +187,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _measure(options: argparse.Namespace) -> None:
     records: list[Record] = []
-    shared = {"data": options.data or "drawn", **provenance()}
+    shared, began = {"data": options.data or "drawn", **provenance()}, time.perf_counter()
 
-    def write(new: list[Record]) -> None:
+    def late() -> bool:
+        return time.perf_counter() - began > options.budget_s
+
+    def keep(new: list[Record]) -> None:
         if options.out:
-            options.out.parent.mkdir(parents=True, exist_ok=True)
-            lines = (json.dumps(record | shared) + "\n" for record in [*records, *new])
-            options.out.write_text("".join(lines), encoding="utf-8")
+            write(options.out, (record | shared for record in [*records, *new]))
 
     with tempfile.TemporaryDirectory(dir=options.scratch) as scratch:
         folder, new = Path(scratch), []
         if options.images:
             files = photographs_of(options.data) if options.data else drawn_photographs(folder / "drawn")
-            for new in speed(_repeated(files, options.images), options.repeats, folder):
-                write(new)
+            for new in speed(_repeated(files, options.images), options.repeats, folder, late):
+                keep(new)
             _tell(records, new)
         for products, kind in (*((n, "memory") for n in options.memory), (options.scale, "scale")):
-            if products:
+            if products and late():
+                print(f"{products} products: not begun within the budget of {options.budget_s:.0f} s")
+            elif products:
                 new = build_and_open(products, folder, options.workers, kind)
-                write(new)
+                keep(new)
                 _tell(records, new)
     if options.out:
         print(f"{options.out}: {len(records)} records")

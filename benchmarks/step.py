@@ -12,9 +12,7 @@ model, within a round. Records are written as they come; no row begins after ``-
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import statistics
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -23,9 +21,13 @@ from typing import Any
 
 import torch
 
+from benchmarks.archive import write
+from benchmarks.options import above_0, count, seconds
+from benchmarks.pairing import by_round, ratio_to, told
 from benchmarks.processes import Record, in_a_process, rounds
 from benchmarks.training import MODELS, Setting
 from benchmarks.training.no_loader import StepJob
+from benchmarks.training.work import told_utilisation, utilisation
 from skill_fast.errors import exit_with
 from skill_fast.telemetry.provenance import provenance
 
@@ -96,7 +98,9 @@ def records(todo: Sequence[StepJob], found: Sequence[Sequence[Record]]) -> list[
         good = [repeat for repeat in repeats if "can_not" not in repeat]
         model = job.setting.model
         if good:
-            made.append(shared | figures(good) | ratio(good, bases[model], f"step/{names[model]}"))
+            rates = by_round(repeats)
+            paired = ratio_to(f"step/{names[model]}", rates, by_round(bases[model]))
+            made.append(shared | figures(good) | {"by_round": rates} | paired)
         elif repeats:
             made.append(shared | {"value": None, "can_not": repeats[-1]["can_not"]})
     return made
@@ -114,20 +118,11 @@ def figures(repeats: Sequence[Record]) -> Record:
         "quantiles": {"min": ordered[0]["products_per_s"], "max": ordered[-1]["products_per_s"]},
         "repeats": len(ordered),
         "tflops": tflops,
-        "mfu": tflops / middle["peak_tflops"],
-        "of_matmul": tflops / middle["matmul_tflops"],
+        **utilisation(tflops, middle),
         "tokens_per_s": rate * sum(middle["tokens_a_product"].values()),
         "phase_shares": {name: spent_ms / spent for name, spent_ms in middle["phases_ms"].items()},
         **{name: value for name, value in middle.items() if name != "products_per_s"},
     }
-
-
-def ratio(repeats: Sequence[Record], base: Sequence[Record], name: str) -> Record:
-    """Products/s over the base's of the same round: median, least and most."""
-    if not base or "can_not" in base[0]:
-        return {}
-    ratios = sorted(mine["products_per_s"] / theirs["products_per_s"] for mine, theirs in zip(repeats, base))
-    return {"ratio_to": name, "ratio": statistics.median(ratios), "ratios": [ratios[0], ratios[-1]]}
 
 
 def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -138,31 +133,29 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     usual = [name for name in names if gpu or name not in ONLY_ON_A_GPU]
     parser.set_defaults(device="cuda" if gpu else "cpu")
     parser.add_argument("--model", choices=list(MODELS), help="default: vit_small and vit_base; small_crops on a CPU")
-    parser.add_argument("--batch", type=int, help="products of the base (default: 256 on a GPU, 8 on a CPU)")
+    parser.add_argument("--batch", type=count, help="products of the base (default: 256 on a GPU, 8 on a CPU)")
     parser.add_argument("--precision", choices=["bf16", "fp16", "fp32"], help="default: bf16 on a GPU, fp32 on a CPU")
     parser.add_argument("--levers", nargs="*", choices=names, default=usual, help="default: all that do something here")
     parser.add_argument("--only-levers", action="store_true", help="no rows of other stages, batches and models")
-    parser.add_argument("--seconds", type=float, default=6.0 if gpu else 2.0, help="of each row, at least")
-    parser.add_argument("--repeats", type=int, default=2, help="rounds over all rows (default %(default)s)")
-    parser.add_argument("--budget-s", type=float, default=240.0, help="no row begins after it (default %(default)s)")
+    parser.add_argument("--seconds", type=seconds, default=6.0 if gpu else 2.0, help="of each row, at least")
+    parser.add_argument("--repeats", type=count, default=2, help="rounds over all rows (default %(default)s)")
+    parser.add_argument("--budget-s", type=above_0, default=240.0, help="no row begins after it (default %(default)s)")
     return parser.parse_args(arguments)
 
 
 def run(options: argparse.Namespace) -> None:
     todo, about = jobs(options), provenance() | {"threads": torch.get_num_threads()}
 
-    def write(found: list[list[Record]]) -> None:
-        made = records(todo, found)
-        options.out.parent.mkdir(parents=True, exist_ok=True)
+    def keep(found: list[list[Record]]) -> None:
         load = {"host_load": os.getloadavg()[0]}
-        options.out.write_text("".join(json.dumps(r | load | about) + "\n" for r in made), encoding="utf-8")
+        write(options.out, (record | load | about for record in records(todo, found)))
 
     found = rounds(
         todo,
         lambda job: measure(job, title(job, todo[0])),
         repeats=options.repeats,
         budget_s=options.budget_s,
-        after=write,
+        after=keep,
     )
     print()
     for record in records(todo, found):
@@ -176,8 +169,8 @@ def _tell(record: Record) -> None:
         return
     largest = sorted(record["phase_shares"].items(), key=lambda phase: -phase[1])[:4]
     print(
-        f"{name:44} {record['value']:8,.1f} products/s  step p50 {record['step_ms']['p50']:7.1f} ms  MFU "
-        f"{record['mfu']:5.1%}  {record.get('ratio', 1):4.2f} x  "
+        f"{name:44} {record['value']:8,.1f} products/s  step p50 {record['step_ms']['p50']:7.1f} ms  "
+        f"{told_utilisation(record)}  {told(record, record['ratio_to'].removeprefix('step/'))}  "
         + ", ".join(f"{phase} {share:.0%}" for phase, share in largest),
         flush=True,
     )

@@ -66,6 +66,12 @@ def clocked(run: Callable[[], object], device: torch.device, *, repeats: int, wa
     return Timing(tuple(s.elapsed_time(e) for s, e in zip(marks[::2], marks[1::2])), warm_up, extra)
 
 
+def settle(device: torch.device | str) -> None:
+    """Wait until the device has done all that was queued on it; on a CPU nothing is."""
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize(device)
+
+
 def moment(device: torch.device | str) -> Any:
     """Now, by the device's own clock: an event of its stream on a GPU, recorded without waiting."""
     if torch.device(device).type != "cuda":

@@ -9,6 +9,7 @@ from statistics import median
 
 from benchmarks.archive import Record, newest
 from benchmarks.charts.throughput import spread
+from benchmarks.pairing import NO_RATIO, ratios
 from benchmarks.scaling_model import FABRICS, SHOWS, Job, efficiency, fastest_stage, first_that_shows, state_bytes
 
 KINDS = {
@@ -106,23 +107,40 @@ def scored_at(products: int) -> Callable[[Sequence[Record]], list[tuple[str, str
 
 
 def ratio_of(what: str, base: str) -> Callable[[Sequence[Record]], list[tuple[str, str, Record]]]:
-    """How many times ``base`` a row is, a data set, in its newest run that has both; by their ratios within repeats."""
+    """How many times ``base`` a row is, a data set, in its newest run that has both; in how many rounds."""
 
     def found(records: Sequence[Record]) -> list[tuple[str, str, Record]]:
         by_data: dict[str, tuple[str, str, Record]] = {}
         for record in (r for r in records if r.what == what and r.value):
             others = [r for r in records if r.what == base and r.run == record.run and r.value]
             if others:
-                one, other = (_to_their_base(*pair) for pair in ((record, others[-1]), (others[-1], record)))
-                by_data[record.data] = (record.data, quantity(one / other, "times"), record)
+                by_data[record.data] = (record.data, times(record, others[-1]), record)
         return list(by_data.values())
 
     return found
 
 
-def _to_their_base(record: Record, other: Record) -> float:
-    shared = record.fields.get("ratio_to") is not None and record.fields.get("ratio_to") == other.fields.get("ratio_to")
-    return record.fields["ratio"] if shared else record.value or 0.0
+def times(record: Record, other: Record) -> str:
+    """The median over the rounds that have both, and how many these are: "1.25 times (2 rounds)".
+
+    Records that do not hold their rounds give their ratio to the row that it was taken to, else only a quotient of
+    medians, maybe of different rounds; that is said.
+    """
+    mine, theirs = (r.fields.get("by_round") for r in (record, other))
+    if mine and theirs:
+        found = ratios(mine, theirs)
+        return f"{quantity(median(found), 'times')} ({_rounds(len(found))})" if found else f"no ratio: {NO_RATIO}"
+    to = record.fields.get("ratio_to")
+    if record.fields.get("ratio") is not None and to in (other.what, other.name):
+        rounds = record.fields.get("ratio_rounds") or record.fields.get("repeats")
+        return quantity(record.fields["ratio"], "times") + (f" ({_rounds(rounds)})" if rounds else "")
+    shared = to is not None and to == other.fields.get("ratio_to")
+    one, two = (r.fields.get("ratio") if shared else r.value for r in (record, other))
+    return f"{quantity((one or 0.0) / (two or 1.0), 'times')} (quotient of medians)"
+
+
+def _rounds(number: int) -> str:
+    return f"{number} round{'s' * (number != 1)}"
 
 
 DALI_READER = "loader/DALI readers.webdataset, random inside"

@@ -1,31 +1,35 @@
 """Training as train.py does it, from shards on disk: what it reaches, what of it is data, and what each lever is worth.
 
     python -m benchmarks.train --data SHARDS --out records.jsonl
-    python -m benchmarks.train --data SHARDS --out records.jsonl --sweep
+    python -m benchmarks.train --data SHARDS --out records.jsonl --sweep [threads prefetch ...]
 
 Three rows a setting, each setting in a process of its own: ``total`` (loader and all), ``headroom`` (batches kept from
 the loader), ``compute only`` (random tensors made on the device). On a GPU ViT-S/16 with 2 x 224 + 8 x 96 crops, batch
-256, bf16; on a CPU a small model with 2 x 96 + 2 x 48 crops in fp32. ``--sweep`` adds rows with one lever changed:
-batch, precision, ZeRO stage, torch.compile, backend of the kernels, the others of ``--speed.*``. Records are written
-as they come.
+256, bf16; on a CPU a small model with 2 x 96 + 2 x 48 crops in fp32. ``--sweep`` adds rows with one lever changed: the
+loader's threads, prefetch and share of the hardware decoder (``total`` alone, beside the base's of the same round),
+batch, precision, ZeRO stage, torch.compile, backend of the kernels, the others of ``--speed.*``; ``--sweep threads``
+these only. Records are written as they come.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from benchmarks.archive import write
+from benchmarks.options import above_0, count, seconds
+from benchmarks.pairing import by_round, ratio_to, told
 from benchmarks.processes import Record, in_a_process, rounds
 from benchmarks.training import MODELS, Job, Setting
+from benchmarks.training.work import told_utilisation, utilisation
 from shards.errors import exit_with
 from skill_fast.data.index import open_index
 from skill_fast.telemetry.provenance import provenance
@@ -33,6 +37,8 @@ from skill_fast.telemetry.provenance import provenance
 ROWS = ("total", "headroom", "compute only")
 BASE_ROW = "compute only"
 """What the other rows' ratios are to, within a process."""
+FROM_DISK = "total"
+"""What the ratios of other loader settings are to, within a round."""
 ON_A_GPU = Setting()
 ON_A_CPU = Setting(model="small_crops", batch=16, precision="fp32", backend="auto")
 GPU_SWEEP: dict[str, tuple[Any, ...]] = {
@@ -56,6 +62,13 @@ CPU_SWEEP: dict[str, tuple[Any, ...]] = {
     "recipes": ("none",),
 }
 """Without compile: the C++ that torch writes for a CPU takes longer to compile than the rest of the benchmark."""
+LOADER_SWEEP: dict[str, dict[str, tuple[Any, ...]]] = {
+    "cuda": {"threads": (4, 8, 12), "prefetch": (1, 3, 4), "hw_decoder_load": (0.0, 0.5, 0.9)},
+    "cpu": {"threads": (1, 2), "prefetch": (1, 4)},
+}
+"""--loader.threads, --loader.prefetch, --loader.hw-decoder-load of train.py, by device. Whatever the cores are by
+default, there are two settings of threads."""
+LEVERS = list(dict.fromkeys([*GPU_SWEEP, *CPU_SWEEP, *LOADER_SWEEP["cuda"]]))
 TIMEOUT_S = 420
 
 
@@ -63,22 +76,29 @@ def jobs(options: argparse.Namespace) -> list[Job]:
     """The base first, then the sweep in the order of what it is expected to tell."""
     base = ON_A_GPU if options.device == "cuda" else ON_A_CPU
     given = {name: getattr(options, name) for name in vars(base) if getattr(options, name, None) is not None}
-    settings = [replace(base, **given)]
-    if options.sweep:
-        points = GPU_SWEEP if options.device == "cuda" else CPU_SWEEP
-        changed = [replace(settings[0], **{name: value}) for name, values in points.items() for value in values]
-        settings += [setting for setting in changed if setting != settings[0]]
-    return [Job(setting, options.data, options.seconds, dict(options.loader)) for setting in settings]
+    first = Job(replace(base, **given), options.data, options.seconds, dict(options.loader))
+    if options.sweep is None:
+        return [first]
+    found, points = [first], GPU_SWEEP if options.device == "cuda" else CPU_SWEEP
+    for name, values in {**LOADER_SWEEP[options.device], **points}.items():
+        for value in values if not options.sweep or name in options.sweep else ():
+            if name in points:
+                found.append(replace(first, setting=replace(first.setting, **{name: value})))
+            else:  # the other rows' batches do not come from the loader
+                found.append(replace(first, loader=first.loader | {name: value}, only_total=True))
+    return [job for place, job in enumerate(found) if not place or title(job, first)]
 
 
-def title(setting: Setting, base: Setting) -> str:
-    """ "" for the base; else what was changed, ", batch 512"."""
-    changed = {name: value for name, value in vars(setting).items() if value != getattr(base, name)}
+def title(job: Job, base: Job) -> str:
+    """ "" for the base; else what was changed, ", batch 512", ", threads 4"."""
+    of_base = vars(base.setting) | base.loader
+    given = (vars(job.setting) | job.loader).items()
+    changed = {name: value for name, value in given if name not in of_base or value != of_base[name]}
     return "".join(f", {name.replace('_', ' ')} {value}" for name, value in changed.items())
 
 
-def measure(job: Job) -> Record:
-    return in_a_process("benchmarks.training", [job.text()], TIMEOUT_S + 3 * job.seconds)
+def measure(job: Job, so_far: Callable[[Record], None]) -> Record:
+    return in_a_process("benchmarks.training", [job.text()], TIMEOUT_S + 3 * job.seconds, so_far)
 
 
 def records(todo: Sequence[Job], found: Sequence[Sequence[Record]], photographs: int) -> list[Record]:
@@ -87,25 +107,36 @@ def records(todo: Sequence[Job], found: Sequence[Sequence[Record]], photographs:
     for job, repeats in zip(todo, found):
         if not repeats:
             continue
-        name = title(job.setting, todo[0].setting)
+        name = title(job, todo[0])
         shared = {"settings": asdict(job.setting), "data": Path(job.data).name, "photographs": photographs}
         good = [repeat for repeat in repeats if "can_not" not in repeat]
         if not good:
             row = {"value": None, "unit": "products/s", "can_not": repeats[-1]["can_not"]}
             made.append({"what": f"train/total{name}", **row, **shared})
             continue
-        made += [{"what": f"train/{row}{name}", **figures(row, good), **shared} for row in ROWS]
+        base_row = FROM_DISK if job.only_total else BASE_ROW
+        base = of_row(base_row, found[0] if job.only_total else repeats)
+        for row in [row for row in ROWS if any(row in repeat["rows"] for repeat in good)]:
+            rates = of_row(row, repeats)
+            paired = {"by_round": rates, **ratio_to(f"train/{base_row}", rates, base)}
+            made.append({"what": f"train/{row}{name}", **figures(row, good), **paired, **shared})
     return made
 
 
+def of_row(row: str, repeats: Sequence[Record]) -> list[float | None]:
+    """A row's products/s by round; None where its process had not come to it."""
+    missing = {"can_not": "not come to"}
+    return by_round([repeat.get("rows", {}).get(row, missing) for repeat in repeats])
+
+
 def figures(row: str, repeats: Sequence[Record]) -> Record:
-    """Of one row over its repeats: the median repeat's fields, beside the medians of rates and ratios."""
-    of_row = [repeat["rows"][row] for repeat in repeats]
-    rates = [repeat["products_per_s"] for repeat in of_row]
-    ratios = sorted(r["rows"][row]["products_per_s"] / r["rows"][BASE_ROW]["products_per_s"] for r in repeats)
+    """Of one row over its repeats: the median repeat's fields, beside the median of the rates."""
+    repeats = [repeat for repeat in repeats if row in repeat["rows"]]
+    rows = [repeat["rows"][row] for repeat in repeats]
+    rates = [repeat["products_per_s"] for repeat in rows]
     rate = statistics.median(rates)
     middle = min(range(len(rates)), key=lambda place: abs(rates[place] - rate))
-    about, fields = repeats[middle], dict(of_row[middle])
+    about, fields = repeats[middle], dict(rows[middle])
     del fields["products_per_s"]
     return {
         "value": rate,
@@ -114,10 +145,7 @@ def figures(row: str, repeats: Sequence[Record]) -> Record:
         "repeats": len(rates),
         **derived(rate, about),
         **fields,
-        **({"phases_ms": about["phases_ms"]} if row == "total" else {}),
-        "ratio_to": f"train/{BASE_ROW}",
-        "ratio": statistics.median(ratios),
-        "ratios": [ratios[0], ratios[-1]],
+        **({"phases_ms": about["phases_ms"]} if row == "total" and "phases_ms" in about else {}),
         **{name: value for name, value in about.items() if name not in ("rows", "phases_ms")},
     }
 
@@ -134,8 +162,7 @@ def derived(rate: float, about: Record) -> Record:
         "crops_per_s": rate * sum(views for views, _ in about["crops"].values()),
         "tokens_per_s": rate * sum(about["tokens_a_product"].values()),
         "tflops": tflops,
-        "mfu": tflops / about["peak_tflops"],
-        "of_matmul": tflops / about["matmul_tflops"],
+        **utilisation(tflops, about),
     }
 
 
@@ -146,15 +173,21 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     parser.set_defaults(device=device)
     parser.add_argument("--model", choices=list(MODELS), help="default: vit_small on a GPU, small_crops on a CPU")
-    parser.add_argument("--batch", type=int, help="products (default: 256 on a GPU, 16 on a CPU)")
+    parser.add_argument("--batch", type=count, help="products (default: 256 on a GPU, 16 on a CPU)")
     parser.add_argument("--precision", choices=["bf16", "fp16", "fp32"], help="default: bf16 on a GPU, fp32 on a CPU")
     parser.add_argument("--stage", type=int, choices=[0, 1, 2], help="of ZeRO (default: 2)")
-    parser.add_argument("--sweep", action="store_true", help="also one lever changed at a time")
     parser.add_argument(
-        "--seconds", type=float, default=10.0 if device == "cuda" else 6.0, help="of each row, at least"
+        "--sweep",
+        nargs="*",
+        choices=LEVERS,
+        metavar="LEVER",
+        help=f"also one changed at a time: {', '.join(LEVERS)} (all)",
     )
-    parser.add_argument("--repeats", type=int, default=3, help="rounds over all settings (default %(default)s)")
-    parser.add_argument("--budget-s", type=float, default=480.0, help="no measurement starts after it")
+    parser.add_argument(
+        "--seconds", type=seconds, default=10.0 if device == "cuda" else 6.0, help="of each row, at least"
+    )
+    parser.add_argument("--repeats", type=count, default=3, help="rounds over all settings (default %(default)s)")
+    parser.add_argument("--budget-s", type=above_0, default=480.0, help="no measurement starts after it")
     options = parser.parse_args(arguments)
     # On a GPU train.py calibrates its loader; on a CPU a thread a core is what it takes.
     options.loader = {} if device == "cuda" else {"threads": len(os.sched_getaffinity(0))}
@@ -164,14 +197,13 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
 def run(options: argparse.Namespace) -> None:
     todo, shared, photographs = jobs(options), provenance(), open_index(options.data).images
 
-    def write(found: list[list[Record]]) -> None:
+    def keep(found: list[list[Record]]) -> None:
         made = records(todo, found, photographs)
         if options.out:
-            options.out.parent.mkdir(parents=True, exist_ok=True)
-            options.out.write_text("".join(json.dumps(r | shared) + "\n" for r in made), encoding="utf-8")
+            write(options.out, (record | shared for record in made))
         _tell(made[-1:] if "can_not" in made[-1] else made)
 
-    rounds(todo, measure, repeats=options.repeats, budget_s=options.budget_s, after=write)
+    rounds(todo, measure, repeats=options.repeats, budget_s=options.budget_s, after=keep, telling=True)
 
 
 def _tell(made: Sequence[Record]) -> None:
@@ -182,8 +214,8 @@ def _tell(made: Sequence[Record]) -> None:
             continue
         print(
             f"{record['what']:44} {record['value']:9,.1f} products/s  step p50 {record['step_ms']['p50']:7.1f} ms, p99 "
-            f"{record['step_ms']['p99']:7.1f}  MFU {record['mfu']:5.1%}  data {record['data_wait_share']:5.1%}  "
-            f"{record['ratio']:5.2f} x compute only",
+            f"{record['step_ms']['p99']:7.1f}  {told_utilisation(record)}  data {record['data_wait_share']:5.1%}  "
+            f"{told(record, record['ratio_to'].removeprefix('train/'))}",
             flush=True,
         )
 

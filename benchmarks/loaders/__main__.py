@@ -15,6 +15,7 @@ import torch
 
 from benchmarks.loaders import CONTENDERS, MEAN, STD, Crops, Job
 from benchmarks.processes import answer
+from benchmarks.stopwatch import settle
 from skill_fast.telemetry.nvml import Sampler
 
 LEAST_BATCHES = 6
@@ -53,13 +54,13 @@ def measure(job: Job, seconds: float) -> dict[str, Any]:
     gate(next(found), job)
     for _ in range(WARM_UP):
         next(found)
+    settle(job.device)
     with Sampler() as gpu:
         intervals, start, cpu = [], time.perf_counter(), _cpu_s()
         last = start
         while len(intervals) < LEAST_BATCHES or last - start < seconds:
             next(found)
-            if job.device != "cpu":
-                torch.cuda.synchronize()
+            settle(job.device)
             now = time.perf_counter()
             intervals.append((now - last) * 1e3)
             last = now

@@ -23,7 +23,7 @@ from benchmarks.loaders.__main__ import gate as gate_of_crops
 from benchmarks.processes import answer
 from benchmarks.recipes import Job, networks
 from benchmarks.recipes import ours as our_recipe
-from benchmarks.stopwatch import moment, ms_between
+from benchmarks.stopwatch import moment, ms_between, settle
 
 GATE_STEPS = 6
 LEAST_STEPS = 6
@@ -66,6 +66,7 @@ def measure(job: Job, folder: Path) -> dict[str, Any]:
     losses = gate(next(batches), step, job)
     for _ in range(WARM_UP):
         step(next(batches).crops)
+    settle(job.device)  # else the warm-up's kernels would run within the time that is counted
     waited_ms, moments = 0.0, [moment(job.device)]
     with gpu_sampler(job.device) as gpu:
         cpu_s, start = _cpu_s(), time.perf_counter()
@@ -75,8 +76,7 @@ def measure(job: Job, folder: Path) -> dict[str, Any]:
             waited_ms += (time.perf_counter() - asked) * 1e3
             step(crops)
             moments.append(moment(job.device))
-        if job.device != "cpu":
-            torch.cuda.synchronize()
+        settle(job.device)
         wall_s, cpu_s = time.perf_counter() - start, _cpu_s() - cpu_s
     steps = len(moments) - 1
     p50, p99 = np.percentile(ms_between(moments), [50, 99])

@@ -88,6 +88,8 @@ class Job:
     seconds: float
     """Of each row, at least."""
     loader: dict[str, Any] = field(default_factory=dict)
+    only_total: bool = False
+    """No rows whose batches do not come from the loader."""
 
     def text(self) -> str:
         """As a command line carries it."""

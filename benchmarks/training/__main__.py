@@ -18,7 +18,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,8 +27,8 @@ import numpy as np
 import torch
 
 from benchmarks.gpu_use import gpu_fields, gpu_sampler, memory_fields
-from benchmarks.processes import answer
-from benchmarks.stopwatch import moment, ms_between
+from benchmarks.processes import answer, tell
+from benchmarks.stopwatch import moment, ms_between, settle
 from benchmarks.training import Job, build_run
 from benchmarks.training.phases import marked
 from benchmarks.training.work import flops_a_product, matmul_tflops, peak_tflops, tokens_a_product
@@ -81,14 +81,14 @@ def gate(run: Run, batches: Iterator[Batch]) -> None:
 def timed(run: Run, batches: Iterator[Batch], seconds: float) -> dict[str, Any]:
     """Steps for at least ``seconds``: rate, step times, waiting for data, and what the GPU did."""
     device, clock, skipped = run.engine.device, Clock(window=1_000_000), len(run.not_finite.steps)
+    settle(device)
     marks = [moment(device)]
     with gpu_sampler(device) as gpu:
         start = time.perf_counter()
         while len(marks) <= LEAST_STEPS or time.perf_counter() - start < seconds:
             advance(run, batches, clock)
             marks.append(moment(device))
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
+        settle(device)
         wall_s = time.perf_counter() - start
     run.not_finite.look()
     steps = len(marks) - 1
@@ -127,7 +127,7 @@ def synthetic(batch: Batch) -> Batch:
     return replace(batch, crops={name: torch.randn_like(crop) for name, crop in batch.crops.items()})
 
 
-def measure(job: Job, folder: Path) -> dict[str, Any]:
+def measure(job: Job, folder: Path, so_far: Callable[[dict[str, Any]], None] = lambda _: None) -> dict[str, Any]:
     """{"rows": {row: figures}, and what holds for all three}."""
     config, run = build_run(job.setting, job.data, folder, job.loader)
     gc.collect()
@@ -136,14 +136,22 @@ def measure(job: Job, folder: Path) -> dict[str, Any]:
         batches = iter(run.loader)
         gate(run, batches)
         rows = {"total": timed(run, batches, job.seconds)}
-        # Here: batches that are kept would count, and the product of matrices below resets a GPU's peak.
+        # Here: batches that are kept would count, and the product of matrices that follows resets a GPU's peak.
         memory = memory_fields(run.engine.device)
-        phases = phases_ms(run, batches)
-        held = kept(batches)
+        found = {"rows": rows, **_about(config, run), **memory}
+        so_far(found)
+        found["phases_ms"] = phases_ms(run, batches)
+        so_far(found)
+        held = [] if job.only_total else kept(batches)
         run.loader.close()
+        # Once more: beside the loader's threads it was of what they had left of a CPU.
+        found["matmul_tflops"] = matmul_tflops(run.engine.device, run.engine.precision)
+        if job.only_total:
+            return found
         rows["headroom"] = timed(run, itertools.cycle(held), job.seconds)
+        so_far(found)
         rows["compute only"] = timed(run, itertools.cycle([synthetic(held[0])]), job.seconds)
-    return {"rows": rows, "phases_ms": phases, **_about(config, run), **memory}
+    return found
 
 
 def _about(config: Config, run: Run) -> dict[str, Any]:
@@ -165,7 +173,7 @@ def _about(config: Config, run: Run) -> dict[str, Any]:
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
-        answer(lambda: measure(Job.of(sys.argv[1]), Path(folder) / "run"))
+        answer(lambda: measure(Job.of(sys.argv[1]), Path(folder) / "run", tell))
 
 
 if __name__ == "__main__":

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -15,20 +15,31 @@ from skill_fast.models.heads import DistillationHead, MultiCrop
 from skill_fast.models.vit import build_backbone, patch_size_of
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
-DATA_SHEET_TFLOPS = {
-    "B200": {"bf16": 2250.0, "fp16": 2250.0},
-    "H200": {"bf16": 989.4, "fp16": 989.4, "fp32": 66.9},
-    "H100 PCIe": {"bf16": 756.0, "fp16": 756.0, "fp32": 51.2},
-    "H100 NVL": {"bf16": 835.0, "fp16": 835.0, "fp32": 60.0},
-    "H100": {"bf16": 989.4, "fp16": 989.4, "fp32": 66.9},
-    "A100": {"bf16": 312.0, "fp16": 312.0, "fp32": 19.5},
-    "L40S": {"bf16": 362.0, "fp16": 362.0, "fp32": 91.6},
-    "L4": {"bf16": 121.0, "fp16": 121.0, "fp32": 30.3},
-    "V100": {"fp16": 125.0, "fp32": 15.7},
-    "T4": {"fp16": 65.0, "fp32": 8.1},
+_HOPPER_SXM = {"bf16": 989.4, "fp16": 989.4, "fp32": 66.9}
+_HOPPER_NVL = {"bf16": 835.5, "fp16": 835.5, "fp32": 60.0}
+_A100 = {"bf16": 312.0, "fp16": 312.0, "fp32": 19.5}
+_V100_SXM2, _V100_PCIE = {"fp16": 125.0, "fp32": 15.7}, {"fp16": 112.0, "fp32": 14.0}
+DATA_SHEET_TFLOPS: dict[str, dict[str, float]] = {
+    "NVIDIA B200": {"bf16": 2250.0, "fp16": 2250.0},
+    "NVIDIA H200": _HOPPER_SXM,
+    "NVIDIA H200 NVL": _HOPPER_NVL,
+    "NVIDIA H100 80GB HBM3": _HOPPER_SXM,
+    "NVIDIA H100 NVL": _HOPPER_NVL,
+    "NVIDIA H100 PCIe": {"bf16": 756.0, "fp16": 756.0, "fp32": 51.2},
+    **dict.fromkeys(("NVIDIA A100-SXM4-40GB", "NVIDIA A100-SXM4-80GB"), _A100),
+    **dict.fromkeys(("NVIDIA A100-PCIE-40GB", "NVIDIA A100 80GB PCIe"), _A100),
+    "NVIDIA L40S": {"bf16": 362.0, "fp16": 362.0, "fp32": 91.6},
+    "NVIDIA L4": {"bf16": 121.0, "fp16": 121.0, "fp32": 30.3},
+    **dict.fromkeys(("Tesla V100-SXM2-16GB", "Tesla V100-SXM2-32GB"), _V100_SXM2),
+    **dict.fromkeys(("Tesla V100-PCIE-16GB", "Tesla V100-PCIE-32GB"), _V100_PCIE),
+    "Tesla T4": {"fp16": 65.0, "fp32": 8.1},
 }
-"""Dense peak by NVIDIA's data sheets, without sparsity; fp32 without TF32, as torch computes by default. A name that
-stands in the device's name counts, the first one that does."""
+"""Dense peak by the name that the driver gives a card; fp32 without TF32, as torch computes by default.
+
+The whole name: H200 NVL, H100 PCIe and a MIG slice begin like a faster card. NVIDIA prints tensor cores' rates with
+sparsity, twice the dense ones: 1,979 for H200 and H100 SXM, 1,671 for both NVL, fp32 67 and 60
+(nvidia.com/en-us/data-center/h200 and /h100). 989.4, 66.9, 756 and 51.2 are dense figures of NVIDIA's H100 white paper.
+"""
 
 
 def flops_a_product(config: Config, views: Sequence[ViewGroup]) -> dict[str, float]:
@@ -72,11 +83,25 @@ def matmul_tflops(device: torch.device, precision: str) -> float:
     return 2 * side**3 / timing.median_ms / 1e9
 
 
-def peak_tflops(device: torch.device, precision: str) -> tuple[float, str]:
-    """(TFLOP/s, where the number is from): the data sheet's where the device is known, else ``matmul_tflops``."""
-    if device.type == "cuda":
-        name = torch.cuda.get_device_name(device)
-        for known, peaks in DATA_SHEET_TFLOPS.items():
-            if re.search(rf"\b{known}\b", name) and precision in peaks:
-                return peaks[precision], f"data sheet of {known}, dense {precision}"
-    return matmul_tflops(device, precision), "a matrix product measured in this process"
+def peak_tflops(device: torch.device, precision: str) -> tuple[float | None, str]:
+    """(TFLOP/s by NVIDIA's data sheet, which one); (None, why) for a device or a precision that the table lacks."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "a CPU"
+    peak = DATA_SHEET_TFLOPS.get(name, {}).get(precision)
+    if peak is None:
+        return (
+            None,
+            f"no data sheet's figure for {name} in {precision}: no MFU, of_matmul is to a product measured here",
+        )
+    return peak, f"data sheet of {name}, dense {precision}"
+
+
+def utilisation(tflops: float, about: Mapping[str, Any]) -> dict[str, float | None]:
+    """Of the data sheet's peak (MFU; None where there is none), and of a matrix product measured in the process."""
+    peak = about["peak_tflops"]
+    return {"mfu": None if peak is None else tflops / peak, "of_matmul": tflops / about["matmul_tflops"]}
+
+
+def told_utilisation(record: Mapping[str, Any]) -> str:
+    """For people: MFU, or where the peak is not known the share of a measured matrix product."""
+    mfu, of_matmul = record["mfu"], record["of_matmul"]
+    return f"of matmul {of_matmul:5.1%} (no MFU: peak unknown)" if mfu is None else f"MFU {mfu:5.1%}"

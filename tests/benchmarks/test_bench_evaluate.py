@@ -58,5 +58,4 @@ def test_a_full_report_is_timed_as_a_user_starts_it(trainer, drawn, tmp_path, ca
     capfd.readouterr()
     assert full_report.main([str(tmp_path / "none"), "--data", f"toy={drawn}"]) != 0
     assert "skill-eval ended with exit code" in capfd.readouterr().err
-    for wrong in (["--data", "toy"], ["--data", "toy=x", "--repeats", "0"]):
-        assert full_report.main([str(tmp_path / "run"), *wrong]) == 2
+    assert full_report.main([str(tmp_path / "run"), "--data", "toy"]) == 2

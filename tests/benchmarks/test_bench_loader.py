@@ -58,6 +58,21 @@ def test_the_gate_lets_nothing_else_through(spoil, said):
     assert said in str(failed.value)
 
 
+def test_a_base_that_fails_in_a_later_round_keeps_its_figure_and_the_first_rounds_ratio(drawn, monkeypatch, tmp_path):
+    rates = {BASE: iter([10.0, None]), "ours": iter([15.0, 99.0])}
+
+    def measured(job, seconds):
+        rate = next(rates[job.name])
+        return {"products_per_s": rate, "p50_ms": 1.0} if rate else {"can_not": "exit code 1"}
+
+    monkeypatch.setattr(loader, "measure", measured)
+    out, how = tmp_path / "out.jsonl", ["--rows", "ours", BASE, "--batch", "2", "--device", "cpu", "--repeats", "2"]
+    assert loader.main(["--data", str(drawn), "--out", str(out), *how]) == 0
+    ours, base = map(json.loads, out.read_text().splitlines())
+    assert (ours["value"], ours["ratio"], ours["ratio_rounds"], ours["by_round"]) == (57.0, 1.5, 1, [15.0, 99.0])
+    assert (base["value"], base["ratio"], base["by_round"]) == (10.0, 1.0, [10.0, None])
+
+
 def test_ratios_are_within_a_round_and_records_are_there_after_each_measurement(drawn, monkeypatch, tmp_path):
     """A row that can not run says why and is not tried again; what is stopped leaves what was measured."""
     rates, out, lines = {BASE: iter([10.0, 20.0, 30.0]), "ours": iter([15.0, 24.0, 33.0])}, tmp_path / "out.jsonl", []

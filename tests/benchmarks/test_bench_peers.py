@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import os
 from argparse import Namespace
+from contextlib import nullcontext
+from dataclasses import replace
 from importlib import import_module
+from itertools import repeat
 
 import pytest
 import torch
@@ -13,6 +16,7 @@ import torch
 from benchmarks import peers, recipes
 from benchmarks.loaders import Crops
 from benchmarks.recipes import BASE, RECIPES, Job, networks
+from benchmarks.recipes import __main__ as timing
 from benchmarks.recipes.__main__ import gate, parts
 from benchmarks.recipes.original_dino import LoopLoss, average, clip_each
 from benchmarks.training import Setting
@@ -173,3 +177,40 @@ def test_ratios_are_medians_of_rounds():
 
 def rate(products_per_s: float) -> dict:
     return {"products_per_s": products_per_s, "steps": 3}
+
+
+def test_the_clock_starts_when_the_device_is_idle_and_stops_when_it_is_again(tmp_path, monkeypatch):
+    """A device that runs behind: what the warm-up queued is done before the first moment, what was timed before the
+    last reading of the clock.
+    """
+    told: list[str] = []
+    queued: list[int] = []
+
+    def step(_crops):
+        queued.append(1)
+        told.append("step")
+        return torch.tensor(1.0)
+
+    def synchronize(_device=None):
+        queued.clear()
+        told.append("idle")
+
+    def mark(_device):
+        told.append("moment" if queued else "moment of an idle device")
+        return float(len(told))
+
+    def cpu_s():
+        told.append("clock, kernels queued" if queued else "clock")
+        return 0.0
+
+    monkeypatch.setattr(torch.cuda, "synchronize", synchronize)
+    replaced = {"moment": mark, "_cpu_s": cpu_s, "gate": lambda *_: (step(None), [2.0, 1.0])[1]}
+    replaced |= {"parts": lambda *_: (repeat(Crops({})), step), "gpu_sampler": lambda _: nullcontext()}
+    replaced |= {"memory_fields": lambda _: {}, "gpu_fields": lambda *_: {}}
+    for name, stub in replaced.items():
+        monkeypatch.setattr(timing, name, stub)
+    found = timing.measure(replace(job("lightly"), device="cuda"), tmp_path)
+    assert found["steps"] == timing.LEAST_STEPS
+    warm_up = told.index("moment of an idle device")
+    assert told[:warm_up] == ["step"] * (1 + timing.WARM_UP) + ["idle"]
+    assert told[warm_up + 1 :] == ["clock", *["step", "moment"] * timing.LEAST_STEPS, "idle", "clock"]

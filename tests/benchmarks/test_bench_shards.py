@@ -56,20 +56,34 @@ def test_a_ratio_is_of_the_same_repeat_and_says_which_way() -> None:
     assert shards._ratio(seconds, "fast", "slow", None, 1, {})["value"] == 1.0
 
 
-def test_records_are_there_after_each_repeat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_records_are_there_after_each_measurement_and_none_begins_late(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     out, there = tmp_path / "out.jsonl", []
     Image.new("RGB", (9, 9)).save(tmp_path / "a.jpg")
     (tmp_path / "list.csv").write_text("product_id,image_path\np,a.jpg\n")
 
     def timed(work: object) -> tuple[float, float]:
-        there.append(json.loads(out.read_text().splitlines()[0])["repeats"] if out.exists() else 0)
+        there.append(sum('"shards/speed/' in line for line in out.read_text().splitlines()) if out.exists() else 0)
         return 1.0, 1.0
 
     monkeypatch.setattr(shards, "_timed", timed)
     monkeypatch.setattr(shards, "ProcessPoolExecutor", lambda *_, **__: ThreadPoolExecutor(1))
     arguments = ["--data", str(tmp_path / "list.csv"), "--images", "1", "--repeats", "2", "--memory", "--out", str(out)]
     assert shards.main(arguments) == 0
-    assert there == [0] * 8 + [1] * 8
+    assert there == [*range(8), *[8] * 8]
+    lines = [json.loads(line) for line in out.read_text().splitlines()]
+    assert {line["repeats"] for line in lines} == {2} and len(lines) == 8 + 9
+    clock = iter(range(100))
+    monkeypatch.setattr(shards.time, "perf_counter", lambda: float(next(clock)))
+    out.unlink()
+    assert shards.main([*arguments, "--budget-s", "3.5"]) == 0
+    assert len(there) == 16 + 3
+    lines = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [line["what"] for line in lines if "ratio" in line["what"]] == [
+        "shards/ratio/build without H, 1 worker to pillow loop, 1 process",
+        "shards/ratio/build without H, 1 worker to pillow loop, 1 process, CPU",
+    ]
 
 
 @pytest.mark.parametrize(

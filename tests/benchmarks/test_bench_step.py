@@ -41,20 +41,37 @@ def test_on_a_gpu_every_lever_stage_batch_and_model_has_a_row():
         assert StepJob.of(job.text()) == job
 
 
+def found(rate: float) -> dict:
+    """What a row's process tells."""
+    return {
+        "products_per_s": rate,
+        "flops_a_product": {"teacher": 1e9, "student": 2e9, "backward": 4e9},
+        "tokens_a_product": {"student": 690, "teacher": 394},
+        "peak_tflops": 7.0,
+        "matmul_tflops": 3.5,
+        "phases_ms": {"backward": 30.0, "rest": 10.0},
+        "step_ms": {"p50": 40.0},
+    }
+
+
+def test_a_base_that_fails_in_a_later_round_leaves_the_ratios_of_those_that_it_ran_in(capsys):
+    todo = step.jobs(options("cuda", only_levers=True, levers=["packed", "backend"]))
+    lost = {"can_not": "exit code 1: no memory"}
+    base, packed, late = step.records(
+        todo, [[found(100), lost], [found(120), found(400)], [lost | {"can_not": "busy"}, found(90)]]
+    )
+    assert (base["value"], base["ratio"], base["ratio_rounds"]) == (100, 1.0, 1)
+    assert (packed["ratio"], packed["ratios"], packed["ratio_rounds"]) == (1.2, [1.2, 1.2], 1)
+    assert packed["by_round"] == [120, 400]
+    assert late["value"] == 90 and late["no_ratio"] == "no round in which both ran" and "ratio" not in late
+    for record in (base, packed, late):
+        step._tell(record)
+    assert "no ratio to base: no round" in capsys.readouterr().out
+
+
 def test_a_ratio_is_within_a_round_and_to_the_models_own_base():
     """Twice as slow a second round changes no ratio; a row that can not run says why."""
     todo = step.jobs(options("cuda", only_levers=True, levers=["packed", "backend"]))
-
-    def found(rate: float) -> dict:
-        work = {"teacher": 1e9, "student": 2e9, "backward": 4e9}
-        return {
-            "products_per_s": rate,
-            "flops_a_product": work,
-            "tokens_a_product": {"student": 690, "teacher": 394},
-            "peak_tflops": 7.0,
-            "matmul_tflops": 3.5,
-            "phases_ms": {"backward": 30.0, "rest": 10.0},
-        }
 
     base, packed, backend = step.records(
         todo, [[found(100), found(50)], [found(120), found(60)], [{"can_not": "no Triton"}]]
@@ -80,14 +97,14 @@ def test_the_command_writes_its_row(tmp_path):
         assert record["value"] > 0 and record["steps"] == 8 and not record["steps_not_applied"]
         assert set(record["phases_ms"]) == PARTS and record["step_ms"]["p50"] <= record["step_ms"]["p99"]
         assert record["crops"] == {"global": [2, 32], "local": [2, 16]} and record["commit"] and record["cpu"]
-        assert record["mfu"] == pytest.approx(
-            record["value"] * sum(record["flops_a_product"].values()) / 1e12 / record["peak_tflops"]
-        )
+        assert record["mfu"] is None is record["peak_tflops"] and "a CPU" in record["peak_is"]
+        tflops = record["value"] * sum(record["flops_a_product"].values()) / 1e12
+        assert record["of_matmul"] == pytest.approx(tflops / record["matmul_tflops"])
 
 
 def test_without_time_every_row_says_that_it_was_not_begun(tmp_path):
     out = tmp_path / "records.jsonl"
-    few = ["--model", "toy", "--batch", "4", "--levers", "packed", "--only-levers", "--budget-s", "-1"]
+    few = ["--model", "toy", "--batch", "4", "--levers", "packed", "--only-levers", "--budget-s", "1e-9"]
     assert step.main(["--out", str(out), *few]) == 0
     records = [json.loads(line) for line in out.read_text().splitlines()]
     assert len(records) == 2 and all("not begun" in record["can_not"] for record in records)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.archive import Record
-from benchmarks.compare import FASTER, LOST, SAME, SLOWER, judged, main, noise_of
+from benchmarks.compare import CANNOT_TELL, FASTER, LOST, NOT_JUDGED, SAME, SLOWER, judged, main, noise_of
 from tests.benchmarks.rows import train, write
 
 HOW = {"threshold": 0.05, "noise": 0.03}
@@ -24,7 +24,11 @@ def row(value: float | None, unit: str = "products/s", **about: Any) -> Record:
     ("unit", "was", "now", "wanted"),
     [
         ("products/s", 100.0, 90.0, SLOWER),
-        ("products/s", 100.0, 94.5, SAME),  # beyond 5 %, within the 3 % + 3 % of noise
+        ("products/s", 100.0, 94.5, CANNOT_TELL),  # beyond 5 %, within the 3 % + 3 % of noise
+        ("products/s", 100.0, 95.5, SAME),
+        ("products/s", 100.0, 105.5, SAME),
+        ("nats", 2.0, 1.0, NOT_JUDGED),
+        ("", 2.0, 1.0, NOT_JUDGED),
         ("products/s", 100.0, 110.0, FASTER),
         ("ms", 100.0, 110.0, SLOWER),
         ("ms", 100.0, 90.0, FASTER),
@@ -39,15 +43,25 @@ def test_direction_follows_the_unit(unit, was, now, wanted):
 def test_a_noisy_row_needs_a_larger_loss():
     noisy = {"quantiles": {"min": 80.0, "max": 120.0}, "repeats": 3}
     calm = {"quantiles": {"min": 99.0, "max": 101.0}, "repeats": 3}
-    assert judged([row(100.0, **noisy)], [row(85.0, **calm)], **HOW).verdict == SAME
+    assert judged([row(100.0, **noisy)], [row(85.0, **calm)], **HOW).verdict == CANNOT_TELL
+    assert judged([row(100.0, **noisy)], [row(100.0, **calm)], **HOW).verdict == CANNOT_TELL
+    assert judged([row(100.0, **calm)], [row(130.0, **noisy)], **HOW).verdict == FASTER
     assert judged([row(100.0, **calm)], [row(85.0, **calm)], **HOW).verdict == SLOWER
     assert judged([row(100.0, **noisy)], [row(70.0, **calm)], **HOW).verdict == SLOWER
 
 
 def test_noise_is_half_the_range_of_the_repeats():
-    assert noise_of([row(90.0), row(100.0), row(120.0)], 0.5) == pytest.approx(0.15)
-    assert noise_of([row(100.0, quantiles={"p10": 95.0, "p90": 115.0}, repeats=50)], 0.5) == pytest.approx(0.1)
+    assert noise_of([row(90.0), row(100.0), row(120.0)], 0.03) == pytest.approx(0.15)
+    assert noise_of([row(100.0, quantiles={"p10": 95.0, "p90": 115.0}, repeats=50)], 0.03) == pytest.approx(0.1)
     assert noise_of([row(100.0, quantiles={"min": 100.0, "max": 100.0}, repeats=1)], 0.5) == 0.5
+
+
+def test_two_repeats_that_are_equal_by_chance_are_not_without_noise():
+    assert noise_of([row(100.0), row(100.0)], 0.03) == 0.03
+    assert noise_of([row(100.0, quantiles={"min": 100.0, "max": 100.0}, repeats=2)], 0.03) == 0.03
+    twice = [row(100.0), row(100.0)]
+    assert judged(twice, [row(94.5), row(94.5)], **HOW).verdict == CANNOT_TELL
+    assert judged(twice, [row(93.0), row(93.0)], **HOW).verdict == SLOWER
 
 
 def test_a_row_that_can_not_run_any_more_is_a_regression():
@@ -61,6 +75,15 @@ def test_what_is_slower_one_way_is_never_slower_the_other(was, now, unit):
     back = judged([row(now, unit)], [row(was, unit)], **HOW)
     assert not there.verdict == back.verdict == SLOWER
     assert judged([row(was, unit)], [row(was, unit)], **HOW).verdict == SAME
+
+
+def test_half_a_last_line_is_told_and_the_rest_is_judged(tmp_path, capsys):
+    folder = write(tmp_path, [train("total", 100.0), train("headroom", 50.0)], "a.jsonl")
+    whole = (folder / "a.jsonl").read_bytes()
+    (folder / "cut.jsonl").write_bytes(whole[:-9])
+    assert main([str(folder / "a.jsonl"), str(folder / "cut.jsonl")]) == 0
+    told = capsys.readouterr()
+    assert "cut.jsonl:2: not JSON" in told.err and "missing     train/headroom" in told.out
 
 
 def test_exit_codes_and_what_is_said(tmp_path, capsys):
@@ -77,4 +100,21 @@ def test_exit_codes_and_what_is_said(tmp_path, capsys):
     assert main([a, file("elsewhere", train("total", 100.0) | {"cpu": "Another"}), "--any-machine"]) == 0
     assert main([a, str(tmp_path / "absent.jsonl")]) == 3
     assert main([a, a, "--threshold", "5"]) == 2
-    assert main([a, file("unit", train("total", 100.0) | {"unit": "lux"})]) == 3
+    assert main([a, file("blind", train("total", 96.0), train("headroom", 47.4))]) == 0
+    told = capsys.readouterr().out
+    assert "cannot tell train/headroom" in told and "of 1 of 2 rows a loss of 5% cannot be told from noise" in told
+    assert "no row of the 1 that could be judged lost more" in told
+    assert main([a, file("blind", train("total", 96.0), train("headroom", 47.4)), "--strict"]) == 1
+    assert "--strict: 1 of 2 rows and 0 damaged lines say nothing, as train/headroom" in capsys.readouterr().err
+    assert main([a, a, "--strict"]) == 0
+
+
+def test_a_unit_that_is_not_known_is_listed_and_takes_no_other_rows_verdict(tmp_path, capsys):
+    entropy = {"what": "demo/color", "value": 1.0, "unit": "nats"}
+    for name, value, nats in (("a", 100.0, 1.0), ("same", 99.0, 0.5), ("slow", 80.0, 0.5)):
+        write(tmp_path, [train("total", value), entropy | {"value": nats}], f"{name}.jsonl")
+    a, same, slow = (str(tmp_path / f"{name}.jsonl") for name in ("a", "same", "slow"))
+    assert main([a, same]) == 0
+    assert "not judged  demo/color" in (told := capsys.readouterr().out) and "is more of 'nats' better?" in told
+    assert main([a, slow]) == 1
+    assert main([a, same, "--strict"]) == 1

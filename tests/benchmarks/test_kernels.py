@@ -66,7 +66,7 @@ def test_the_ceiling_copies_as_many_bytes_as_the_task_must_move(moved_bytes):
 
 def test_nothing_begins_after_the_budget(tmp_path, capsys):
     out = tmp_path / "kernels.jsonl"
-    assert main(["--out", str(out), *SMALL, "--budget-s", "0"]) == 0
+    assert main(["--out", str(out), *SMALL, "--budget-s", "1e-9"]) == 0
     assert [json.loads(line)["what"] for line in out.read_text().splitlines()] == ["kernels/copy"]
     assert "5 of 5 tasks not begun within 0 s" in capsys.readouterr().out
 

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
+
+import pytest
 
 from benchmarks.processes import CanNot, answer, in_a_process, rounds
 from shards.errors import BadUsage
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_a_process_that_fails_or_hangs_says_so_and_takes_its_children_with_it():
@@ -53,3 +58,41 @@ def test_rounds_are_interleaved_and_what_can_not_is_not_tried_again():
 def test_without_time_left_a_first_measurement_says_so_and_later_rounds_end():
     found = rounds("ab", lambda job: time.sleep(0.05) or {"value": 1}, repeats=3, budget_s=0.01)
     assert found == [[{"value": 1}], [{"can_not": "not begun within the budget of 0 s"}]]
+
+
+TELLS = """
+from benchmarks.processes import answer, tell
+tell({"rows": 1}); tell({"rows": 2}); print("something else")
+"""
+
+
+def in_python(tmp_path, monkeypatch, code: str, timeout_s: float, told: list) -> dict:
+    (tmp_path / "measures.py").write_text(TELLS + code)
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{ROOT}")
+    return in_a_process("measures", [], timeout_s, told.append)
+
+
+@pytest.mark.parametrize(
+    ("code", "timeout_s", "wanted"),
+    [
+        ("answer(lambda: {'rows': 3})", 60, {"rows": 3}),
+        ("raise SystemExit('no memory')", 60, {"rows": 2, "cut_short": "exit code 1: no memory"}),
+        ("import time; time.sleep(60)", 4, {"rows": 2, "cut_short": "no figure within 4 s"}),
+    ],
+)
+def test_what_a_measurement_tells_on_its_way_comes_at_once_and_stays(code, timeout_s, wanted, tmp_path, monkeypatch):
+    told: list = []
+    assert in_python(tmp_path, monkeypatch, code, timeout_s, told) == wanted
+    assert told == [{"rows": 1}, {"rows": 2}]
+
+
+def test_rounds_hand_on_what_is_told_before_a_measurement_has_ended():
+    seen = []
+
+    def measure(job, so_far):
+        so_far({"rows": 1})
+        return {"rows": 2}
+
+    rounds("ab", measure, repeats=1, budget_s=60, after=lambda all_: seen.append([r[:] for r in all_]), telling=True)
+    first, whole = [{"rows": 1}], [{"rows": 2}]
+    assert seen == [[first, []], [whole, []], [whole, first], [whole, whole]]

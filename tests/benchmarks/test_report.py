@@ -149,7 +149,12 @@ def test_what_could_not_run_stands_in_the_table(gpu):
 )  # fmt: skip
 def test_what_is_no_record_is_refused_by_file_and_line(tmp_path, line, capsys):
     (tmp_path / "r.jsonl").write_text(json.dumps(train("total", 1.0)) + f"\n\n{line}\n")
-    assert main(["--records", str(tmp_path)]) == 3
+    with pytest.raises(BadData, match=r"r\.jsonl:3: "):
+        read(tmp_path)
+    assert main(["--records", str(tmp_path), "--html", str(tmp_path / "page.html")]) == 0
+    assert "left out: " in (told := capsys.readouterr().err) and "r.jsonl:3: " in told
+    assert "total" in (tmp_path / "README.md").read_text()
+    assert main(["--records", str(tmp_path), "--check"]) == 3
     assert "r.jsonl:3: " in capsys.readouterr().err
 
 

@@ -11,7 +11,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks import scaling
 from benchmarks.charts.scaling import job_of
+from benchmarks.processes import end
 from benchmarks.scaling import main
 from benchmarks.scaling_model import (
     CENTER,
@@ -132,11 +134,51 @@ def test_what_real_steps_send_is_what_the_model_says(drawn, tmp_path, stage, ran
 
 
 def test_bad_usage(tmp_path, capsys):
-    assert main(["--out", str(tmp_path / "x"), "--ranks", "0"]) == 2
-    assert "count from 1" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        main(["--out", str(tmp_path / "x"), "--ranks", "0"])
+    assert "--ranks: '0' can not be carried out; allowed: a whole number, 1 or more" in capsys.readouterr().err
 
 
 def test_a_rank_that_fails_is_told(drawn, tmp_path, capsys):
     asked = ["--out", str(tmp_path / "x"), "--ranks", "1", "--stages", "0", "--data", str(tmp_path)]
     assert main(asked) == 1
-    assert "1 ranks at ZeRO 0 ended with" in capsys.readouterr().err
+    assert "1 ranks, ZeRO 0: ended with" in capsys.readouterr().err
+    assert json.loads((tmp_path / "x").read_text())["can_not"].startswith("1 ranks, ZeRO 0: ended with")
+
+
+def ranks_found(step_ms: float) -> dict:
+    return {"steps_ms": [step_ms], **{name: 0 for name in scaling.NAMES}}
+
+
+def test_records_come_after_each_measurement_ratios_within_a_round_and_none_begins_late(tmp_path, monkeypatch, capsys):
+    """At ZeRO 0 one rank takes 10 and 20 ms a step, two take 20 and 25; two at ZeRO 2 fail."""
+    out, there = tmp_path / "r.jsonl", []
+    times_ms = {(0, 1): iter([10.0, 20.0]), (0, 2): iter([20.0, 25.0]), (2, 1): iter([10.0, 10.0])}
+
+    def measure(job, options):
+        there.append(len(out.read_text().splitlines()) if out.exists() else 0)
+        if (job.stage, job.ranks) == (2, 2):
+            return {"can_not": "no memory"}
+        found = ranks_found(next(times_ms[job.stage, job.ranks]))
+        return found | {"products_per_s": scaling.rate(found, job.ranks, options.batch)}
+
+    monkeypatch.setattr(scaling, "measure", measure)
+    asked = ["--out", str(out), "--data", str(tmp_path), "--ranks", "1", "2", "--stages", "0", "2", "--batch", "4"]
+    assert main([*asked, "--repeats", "2"]) == 1
+    assert "1 of 4 could not run: no memory" in capsys.readouterr().err
+    assert there == [0, 1, 2, 3, 4, 4, 4]
+    one, two, alone, failed = map(json.loads, out.read_text().splitlines())
+    assert (two["by_round"], two["ratio"], two["ratio_rounds"]) == ([400.0, 320.0], pytest.approx(1.3), 2)
+    assert two["efficiency"] == pytest.approx(0.65) and one["efficiency"] == 1.0 == alone["ratio"]
+    assert failed["value"] is None and failed["can_not"] == "no memory"
+    assert main([*asked, "--budget-s", "1e-9"]) == 0
+    assert all("not begun" in json.loads(line)["can_not"] for line in out.read_text().splitlines())
+
+
+def test_ranks_that_hang_are_ended_with_the_launcher(drawn, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(scaling, "TIMEOUT_S", 1)
+    ended = []
+    monkeypatch.setattr(scaling, "end", lambda process: ended.append(process.pid) or end(process))
+    asked = ["--out", str(tmp_path / "x"), "--ranks", "1", "--stages", "0", "--repeats", "1", "--data", str(drawn)]
+    assert main(asked) == 1
+    assert "no figure within 1 s" in capsys.readouterr().err and len(ended) == 1

@@ -28,11 +28,13 @@ TOY = Setting(model="toy", batch=4, precision="fp32")
 def swept(data: str) -> list[Job]:
     """The jobs of a GPU's sweep with the model made a toy and batches and prefixes small."""
     options = Namespace(
-        device="cuda", sweep=True, data=data, seconds=0.0, loader={"threads": 1}, model="toy", batch=4, precision="fp32"
+        device="cuda", sweep=[], data=data, seconds=0.0, loader={"threads": 1}, model="toy", batch=4, precision="fp32"
     )
     found = jobs(options)
     small = [replace(job.setting, model="toy", batch=4 if job.setting.batch == 4 else 8) for job in found]
-    kept = {title(setting, TOY): replace(job, setting=setting) for job, setting in zip(found, small)}
+    base = Job(TOY, data, 0.0, {"threads": 1})
+    toys = [replace(job, setting=setting) for job, setting in zip(found, small)]
+    kept = {title(job, base): job for job in toys if job.loader.get("threads", 1) <= 4}  # no dozen on a small machine
     return list(kept.values())
 
 
@@ -66,7 +68,8 @@ def refused(data: str, folder: Path) -> str:
 
 def main(data: str, folder: Path) -> None:
     nvml.pynvml = nvml_stub
-    told = {title(job.setting, TOY): measured(job, folder / str(n)) for n, job in enumerate(swept(data))}
+    todo = swept(data)
+    told = {title(job, todo[0]): measured(job, folder / str(n)) for n, job in enumerate(todo)}
     (folder / "told.json").write_text(json.dumps({"rows": told, "refused": refused(data, folder / "still")}))
 
 
