@@ -23,6 +23,7 @@ from benchmarks import archive
 from benchmarks.options import count
 from skill_fast.errors import BadUsage, Failure, exit_with
 from skill_fast.evaluate.scoreboard import probed
+from skill_fast.evaluate.suite import DEFAULT_TASKS
 from skill_fast.telemetry.provenance import provenance
 
 GOAL_S = 180.0
@@ -32,11 +33,12 @@ class Failed(Failure):
     """skill-eval ended with an error, which it has printed."""
 
 
-def evaluated(run: Path, data: str) -> tuple[dict[str, Any], float]:
+def evaluated(run: Path, data: str, tasks: str) -> tuple[dict[str, Any], float]:
     """(evaluation, CPU seconds) of one ``skill-eval`` process. Raises Failed."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "evaluation.json"
         command = [sys.executable, "-m", "skill_fast.evaluate.command", str(run), "--data", data, "--json", str(out)]
+        command += ["--tasks", tasks]
         before = _cpu_s()
         code = subprocess.run(command, check=False).returncode
         spent = _cpu_s() - before
@@ -50,9 +52,9 @@ def _cpu_s() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def records(run: Path, name: str, data: str, repeats: int) -> Iterator[dict[str, Any]]:
+def records(run: Path, name: str, data: str, tasks: str, repeats: int) -> Iterator[dict[str, Any]]:
     """The data set's two records: medians over the repeats, each repeat's seconds beside them."""
-    runs = [evaluated(run, data) for _ in range(repeats)]
+    runs = [evaluated(run, data, tasks) for _ in range(repeats)]
     first: dict[str, Any] = runs[0][0]
     trained = first["rows"]["trained"]
     shapes = {"products": first["products"], "photographs": first["photographs"], "embeddings": len(first["rows"])}
@@ -70,6 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("run", metavar="RUN", type=Path, help="run folder")
     parser.add_argument("--data", nargs="+", required=True, metavar="NAME=DIR", help="folders of shards, with names")
+    parser.add_argument("--tasks", default=",".join(DEFAULT_TASKS), help="of skill-eval (default %(default)s)")
     parser.add_argument("--repeats", type=count, default=1, help="of each data set (default %(default)s)")
     parser.add_argument("--out", type=Path, help="append the records there as they come")
     return exit_with(lambda: _run(parser.parse_args(arguments)))
@@ -81,7 +84,7 @@ def _run(options: argparse.Namespace) -> None:
         raise BadUsage(f"--data {wrong[0]}", allowed="NAME=DIR, as in luma=shards/luma", change="--data")
     shared = provenance()
     for name, _, folder in named:
-        for record in records(options.run, name, folder, options.repeats):
+        for record in records(options.run, name, folder, options.tasks, options.repeats):
             print(f"{record['what']} of {name}: {record['value']:.1f} s", flush=True)
             if options.out:
                 archive.append(options.out, [record | shared])

@@ -40,7 +40,7 @@ BASE_ROW = "compute only"
 FROM_DISK = "total"
 """What the ratios of other loader settings are to, within a round."""
 ON_A_GPU = Setting()
-# One rank has nothing to share: stages 1 and 2 would only copy each gradient, a twentieth of the step here (docs/LOG.md).
+# One rank has nothing to share: stages 1 and 2 would only copy each gradient, a twentieth of the step (docs/LOG.md).
 ON_A_CPU = Setting(model="small_crops", batch=16, precision="fp32", stage=0, backend="auto")
 GPU_SWEEP: dict[str, tuple[Any, ...]] = {
     "compile": ("off",),
