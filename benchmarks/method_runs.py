@@ -169,12 +169,18 @@ def kept(out: Path | None, asked: Asked) -> list[dict[str, Any]]:
         return []
     lines = (record.fields for record in archive.read(out, damaged=[]))
     wanted = (asked.name, asked.seed, asked.steps)
-    mine = [dict(line) for line in lines if tuple(map(line.get, ("method", "seed", "steps"))) == wanted]
-    if not {f"methods/{asked.name}/{score}" for score in SCORES} <= {line["what"] for line in mine}:
+    last = {
+        str(line["what"]): dict(line) for line in lines if tuple(map(line.get, ("method", "seed", "steps"))) == wanted
+    }
+    mine = list(last.values())
+    if not {f"methods/{asked.name}/{score}" for score in SCORES} <= last.keys():
         return []
-    if {line.get("settings") for line in mine} != {asked.settings()}:
+    settings = {line.get("settings") for line in mine}
+    if settings != {asked.settings()}:
+        unknown = None in settings
         raise BadUsage(
-            f"'{out}' holds {asked.name} with seed {asked.seed}, trained under other settings",
+            f"'{out}' holds {asked.name} with seed {asked.seed}, "
+            + ("from before settings were recorded" if unknown else "trained under other settings"),
             allowed="records of the same options, ds_config and data",
             change="another --out",
         )

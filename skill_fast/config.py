@@ -22,7 +22,7 @@ from skill_fast.data.views import ViewsConfig
 from skill_fast.demo import DemoConfig
 from skill_fast.engine.optimizer import OptimizerConfig
 from skill_fast.errors import BadUsage
-from skill_fast.limits import check_limits
+from skill_fast.limits import check_limits, check_used
 from skill_fast.methods.byol import ByolConfig
 from skill_fast.methods.dino import DinoConfig
 from skill_fast.methods.mocov2 import Mocov2Config
@@ -122,6 +122,7 @@ def parse(arguments: Sequence[str], presets: dict[str, Config]) -> Command:
     if not config.out:
         config = dataclasses.replace(config, out=f"runs/{known.preset}")
     check_limits(config)
+    check_used(config, presets[known.preset])
     return Command(config, known.preset, known.ds_config, known.fresh, known.allow_change)
 
 

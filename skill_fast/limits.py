@@ -37,6 +37,19 @@ def check_limits(config: Config) -> None:
             raise BadUsage(f"--{option} {shown}", allowed=allowed, change=f"--{option}")
 
 
+def check_used(config: Config, preset: Config) -> None:
+    """Raise BadUsage for an option that was changed from the preset's and that nothing in the run would use."""
+    optimizer = config.optimizer
+    if optimizer.teacher_temp in (preset.optimizer.teacher_temp, optimizer.final_teacher_temp):
+        return
+    if not optimizer.teacher_temp_warmup_epochs:
+        raise BadUsage(
+            f"--optimizer.teacher-temp {optimizer.teacher_temp} is where a warm-up begins, and there is none",
+            allowed="with --optimizer.teacher-temp-warmup-epochs above 0, or equal to --optimizer.final-teacher-temp",
+            change="--optimizer.final-teacher-temp for the temperature of the whole run",
+        )
+
+
 def _limits(config: Config) -> Iterator[tuple[str, Any, str]]:
     """(option, value, what is allowed) of every number of a run."""
     for name in ("epochs", "log_every", "checkpoint_every"):

@@ -105,13 +105,16 @@ def dino_vit_small() -> Config:
 
 def byol_resnet50() -> Config:
     """BYOL with LARS, for ZeRO stage 0 and large batches: lr .2 per 256, decay 1.5e-6, EMA .99 to 1."""
-    config = _resnet50("byol", replace(DINO_VIEWS, local_crops=0), lr=0.2, weight_decay=1.5e-6)
+    config = _resnet50(
+        "byol", replace(DINO_VIEWS, local_crops=0, global_scale=(0.08, 1.0)), lr=0.2, weight_decay=1.5e-6
+    )
     return replace(config, optimizer=replace(config.optimizer, ema_momentum=0.99))
 
 
 def simclr_resnet50() -> Config:
     """SimCLR with LARS, for ZeRO stage 0: lr .3 per 256, decay 1e-6, strong jitter."""
-    return _resnet50("simclr", ViewsConfig(photographs="one", local_crops=0, generic=SIMCLR), lr=0.3, weight_decay=1e-6)
+    views = ViewsConfig(global_scale=(0.08, 1.0), photographs="one", local_crops=0, generic=SIMCLR)
+    return _resnet50("simclr", views, lr=0.3, weight_decay=1e-6)
 
 
 def mocov2_vit_small() -> Config:
@@ -139,7 +142,7 @@ def pbcnet_resnet50() -> Config:
 
 
 def triplet_resnet50() -> Config:
-    """Colour variants with labels: P variant groups x 2 products of different colours."""
+    """Colour variants with labels: P variant groups of two colours or more x 2 products."""
     views = ViewsConfig(global_scale=(0.8, 1.0), local_crops=0, generic=GenericAugmentation(jitter_p=0.0, gray_p=0.0))
     return Config(method="triplet", views=views, backbone=RESNET50, loader=LoaderConfig(recipes="none"))
 

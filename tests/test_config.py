@@ -90,6 +90,16 @@ def test_a_value_that_can_not_be_is_refused_by_its_option(option, values):
     assert refused.value.change == option and refused.value.allowed
 
 
+def test_a_teacher_temperature_that_nothing_would_use_is_refused():
+    """Without a warm-up the final temperature is every step's."""
+    with pytest.raises(BadUsage, match=r"0\.02 is where a warm-up begins") as refused:
+        parse(["--optimizer.teacher-temp", "0.02"], PRESETS)
+    assert refused.value.change.startswith("--optimizer.final-teacher-temp")
+    parse(["--optimizer.teacher-temp", "0.02", "--optimizer.teacher-temp-warmup-epochs", "1"], PRESETS)
+    parse(["--optimizer.final-teacher-temp", "0.02"], PRESETS)
+    parse(["--optimizer.teacher-temp", "0.02", "--optimizer.final-teacher-temp", "0.02"], PRESETS)
+
+
 def test_fresh_throws_an_earlier_run_away_and_nothing_else_does(tmp_path):
     path = tmp_path / "run"
     (path / "checkpoints").mkdir(parents=True)

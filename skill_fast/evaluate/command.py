@@ -60,7 +60,7 @@ def _run(arguments: Sequence[str] | None) -> None:
     parser.add_argument("--tasks", default=",".join(DEFAULT_TASKS), help="comma-separated: " + ", ".join(TASKS))
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the scores there too")
     parser.add_argument("--split", help=", ".join(SPLITS) + " (default: test where there is one, else all)")
-    parser.add_argument("--pooling", default="class", help=", ".join(POOLINGS) + " (default: class)")
+    parser.add_argument("--pooling", help=", ".join(POOLINGS) + " (default: class; a Parquet file has its own)")
     parser.add_argument("--batch-size", type=int, default=BATCH_SIZE)
     parser.add_argument("--device", help="cpu, cuda or cuda:N (default: the GPU where there is one)")
     add_cache_options(parser)
@@ -76,8 +76,14 @@ def _run(arguments: Sequence[str] | None) -> None:
         if not options.data:
             raise BadUsage("saved embeddings do not say where their photographs are", change="name them: --data DIR")
         scored: Mapping[str, Encoder] | SavedEmbeddings = open_saved(options.run)
+        if options.pooling:
+            raise BadUsage(
+                f"--pooling {options.pooling} of embeddings that are pooled already",
+                allowed="--pooling with a run",
+                change="leave --pooling out, or skill-embed RUN --pooling anew",
+            )
     else:
-        scored = load_rows(options.run, options.pooling)
+        scored = load_rows(options.run, options.pooling or "class")
     index = open_index(options.data or recorded_data(options.run), cache_config(options))
     with progress_bar() as progress:
         line = progress.add_task("embedding", total=None)

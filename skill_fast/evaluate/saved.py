@@ -50,13 +50,20 @@ class SavedEmbeddings:
         told = self.metadata.get("dataset", index.fingerprint)
         if told != index.fingerprint:
             raise self._wrong(f"holds embeddings of another data set ({told[:12]}, not {index.fingerprint[:12]})")
-        table = _columns(self, pq.read_table(self.path, columns=list(COLUMNS)))
+        try:
+            table = _columns(pq.read_table(self.path, columns=list(COLUMNS)))
+        except pa.ArrowException as error:
+            raise self._wrong(f"has damaged pages or columns of other types: {error}") from error
+        except OSError as error:
+            raise self._wrong(f"can not be read: {error}") from error
         rows = _places(self, table, index, image_rows)
         lists = table.column("embedding").combine_chunks().take(pa.array(rows))
-        lengths = np.unique(np.diff(lists.cast(pa.list_(pa.float32())).offsets.to_numpy()))
-        if len(lengths) != 1 or lengths[0] < 1 or lists.null_count:
+        lengths = np.unique(np.diff(lists.offsets.to_numpy()))
+        if lists.null_count:
+            raise self._wrong(f"has no embedding for {lists.null_count:,} photographs")
+        if len(lengths) != 1 or lengths[0] < 1:
             raise self._wrong(f"holds embeddings of {', '.join(map(str, lengths))} values")
-        vectors = lists.flatten().cast(pa.float32()).to_numpy(zero_copy_only=False).reshape(len(rows), -1)
+        vectors = lists.flatten().to_numpy(zero_copy_only=False).reshape(len(rows), -1)
         if not np.isfinite(vectors).all():
             raise self._wrong("holds embeddings with values that are not finite")
         return vectors
@@ -81,17 +88,13 @@ def open_saved(path: Path) -> SavedEmbeddings:
     return saved
 
 
-def _columns(saved: SavedEmbeddings, table: pa.Table) -> pa.Table:
-    """The same with the types that are worked with."""
-    try:
-        ids = table.column("product_id").cast(pa.string())
-        views = table.column("view").cast(pa.int64())
-        kind = table.column("embedding").type
-        if not (pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)):
-            raise pa.ArrowInvalid(f"embedding is {kind}")
-        return pa.table({"product_id": ids, "view": views, "embedding": table.column("embedding")})
-    except pa.ArrowInvalid as error:
-        raise saved._wrong(f"has columns of other types: {error}") from error
+def _columns(table: pa.Table) -> pa.Table:
+    """The same with the types that are worked with. Raises ArrowException for what can not be cast."""
+    ids = table.column("product_id").cast(pa.string())
+    views = table.column("view").cast(pa.int64())
+    # Whole numbers beyond float32's own are rounded, as float64 is.
+    lists = table.column("embedding").cast(pa.list_(pa.float32()), safe=False)
+    return pa.table({"product_id": ids, "view": views, "embedding": lists})
 
 
 def _places(saved: SavedEmbeddings, table: pa.Table, index: CatalogueIndex, image_rows: np.ndarray) -> np.ndarray:

@@ -93,6 +93,7 @@ class Dino:
             "loss": output.loss.detach(),
             "teacher_entropy": output.teacher_entropy.detach(),
             "kl": output.kl,
+            "center_norm": self.center.norm(),
         }
 
     def _collect(self, teacher_sum: Tensor, rows: int) -> None:

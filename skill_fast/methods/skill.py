@@ -107,6 +107,7 @@ class Skill:
             "loss": output.loss.detach(),
             "teacher_entropy": output.teacher_entropy.detach(),
             "kl": output.kl,
+            "center_norm": self.center.norm(),
         }
 
     def _collect(self, teacher_sum: Tensor, rows: int) -> None:

@@ -34,6 +34,13 @@ WRAPPERS = ("teacher", "state_dict", "model")
 PREFIXES = ("module.", "backbone.")
 HEADS = ("head.", "head_dist.", "fc.", "classifier.")
 FORMATS = ("timm", "dino")
+NO_PICKLE = (KeyError, IndexError, ValueError, AttributeError, TypeError)
+"""What torch's reader raises of bytes that are no pickle."""
+OFFICIAL = re.compile(
+    r"cls_token|pos_embed|patch_embed\.proj\.(weight|bias)|norm\.(weight|bias)"
+    r"|blocks\.\d+\.(norm[12]|attn\.(qkv|proj)|mlp\.fc[12])\.(weight|bias)"
+)
+"""Weights of the official DINO repository's vision transformer."""
 
 
 def read_weights(path: str | os.PathLike[str]) -> dict[str, Tensor]:
@@ -46,7 +53,7 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, Tensor]:
         held: Any = load_file(file) if file.suffix == ".safetensors" else _load_torch(file)
     except FileNotFoundError:
         raise BadData(f"'{file}' does not exist", change="--init-from FILE") from None
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError, *NO_PICKLE) as error:
         raise BadData(
             f"'{file}' can not be read as weights: {_reason(error)}",
             allowed="a .safetensors file, or a torch file that holds nothing but tensors and plain values",
@@ -84,6 +91,12 @@ def load_backbone(backbone: nn.Module, path: str | os.PathLike[str]) -> None:
             allowed="weights of the model that --backbone.name says",
             change="--backbone.name, --backbone.patch-size ..., or --init-from",
         )
+    if spoilt := [name for name, value in weights.items() if not value.isfinite().all()]:
+        raise BadData(
+            f"'{path}' has values that are not finite in {', '.join(spoilt[:3])}",
+            allowed="weights of a healthy run",
+            change="another --init-from",
+        )
     backbone.load_state_dict(weights)
 
 
@@ -91,9 +104,17 @@ def export(run: str | os.PathLike[str], out: str | os.PathLike[str], format: str
     """Write a run's encoder for timm (safetensors) or for DINO's tools (a torch file, keys "teacher": "backbone.*").
 
     ``timm.create_model(NAME, checkpoint_path=OUT, num_classes=0, ...)`` and DINO's ``eval_knn.py
-    --pretrained_weights OUT --checkpoint_key teacher`` take them. Raises BadUsage where OUT can not be a file.
+    --pretrained_weights OUT --checkpoint_key teacher`` take them. Raises BadUsage where OUT can not be a file, and for
+    DINO's layout of a transformer that is not its own: its tools pass over weights that they do not know.
     """
     weights = {name: tensor.contiguous() for name, tensor in load_encoder(run).backbone.state_dict().items()}
+    strange = [name for name in weights if not OFFICIAL.fullmatch(name)] if "cls_token" in weights else []
+    if format == "dino" and strange:
+        raise BadUsage(
+            f"DINO's vision transformer has no {', '.join(strange[:3])}",
+            allowed="--format timm, or --format dino of a plain ViT or a CNN",
+            change="--format timm",
+        )
     target = Path(out)
     if target.is_dir() or not target.parent.is_dir():
         raise BadUsage(

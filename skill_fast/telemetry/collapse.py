@@ -40,22 +40,22 @@ def verdict(figures: Mapping[str, float], method: str = "skill") -> str:
     figures, each optional: rank (RankMe of held-out embeddings), std (``unit_std`` of them), projection_std (of a
     batch's projections), teacher_entropy and kl in nats, prototypes. method: whose options are named. Rules, in order::
 
-        teacher_entropy > ln(prototypes) - 0.01 and kl < 0.001      every output is uniform
+        teacher_entropy > ln(prototypes) - 0.01                     every output is uniform
         teacher_entropy < 0.01 and kl < 0.001                       every output is one prototype
         std < 0.1 or rank < 2                                       all embeddings point the same way
         projection_std < 0.1                                        all projections do
     """
     entropy, kl = figures.get("teacher_entropy"), figures.get("kl", math.inf)
     most = math.log(figures["prototypes"]) if "prototypes" in figures else math.inf
-    if entropy is not None and kl < COLLAPSED_KL and entropy > most - 0.01:
+    if entropy is not None and entropy > most - 0.01:
         return (
-            "the teacher's outputs are uniform: try a lower --optimizer.teacher-temp, a higher "
+            "the teacher's outputs are uniform: try a lower --optimizer.final-teacher-temp, a higher "
             f"--{method}.center-momentum, or a slower teacher (--optimizer.ema-momentum 0.9995)"
         )
     if entropy is not None and kl < COLLAPSED_KL and entropy < 0.01:
         sinkhorn = ", or --skill.centering sinkhorn" if method == "skill" else ""
         return (
-            "the teacher gives every photograph to one prototype: try a higher --optimizer.teacher-temp"
+            "the teacher gives every photograph to one prototype: try a higher --optimizer.final-teacher-temp"
             f"{',' if sinkhorn else ' or'} a lower --{method}.center-momentum{sinkhorn}"
         )
     embeddings = figures.get("std", 1.0) < COLLAPSED_STD or figures.get("rank", math.inf) < COLLAPSED_RANK

@@ -56,7 +56,7 @@ def test_two_methods_are_trained_and_tabled_by_one_command(drawn, tmp_path, capf
     assert main([*speed, "--no-speed"]) == 2
 
 
-def test_a_study_goes_on_from_its_records_and_ablations_change_one_thing(drawn, tmp_path, monkeypatch):
+def test_a_study_goes_on_from_its_records_and_ablations_change_one_thing(drawn, tmp_path, monkeypatch, capsys):
     """What has records is not trained; ``--no-speed`` leaves none; an ablation is the preset and one option."""
     out, trained = tmp_path / "records.jsonl", []
     line = {"seed": 0, "steps": 3, "value": 0.5, "unit": "share", "controls": dict.fromkeys(CONTROLS, 0.1)}
@@ -77,6 +77,12 @@ def test_a_study_goes_on_from_its_records_and_ablations_change_one_thing(drawn, 
     assert weak[-6:-2] == ["--views.generic.gray-p", "0.1", "--views.generic.jitter-p", "0.1"]
     assert len(out.read_text().splitlines()) == 6 * len(SCORES)
     assert main([*arguments, "--ablations"]) == 0 and len(trained) == 6
+    twice = out.read_text()
+    out.write_text(twice + twice)
+    assert len(method_runs.kept(out, Asked("skill", 0, 3, method_runs.TRAIN, ""))) == len(SCORES), "a run once"
+    out.write_text(twice.replace('"settings": "those", ', ""))
+    assert main(arguments) == 2 and "from before settings were recorded" in capsys.readouterr().err
+    out.write_text(twice)
     torn = out.read_text().splitlines()[1:]
     out.write_text("\n".join(torn) + "\n")
     assert main(arguments) == 0 and len(trained) == 7, "a run with a record lacking is trained again"

@@ -70,6 +70,9 @@ def test_partition_entropy_is_the_loop(pairs):
     assert got.mean == pytest.approx(np.mean(entropies))
     assert got.size_weighted == pytest.approx(np.average(entropies, weights=sizes))
     assert got.normalised == pytest.approx(np.mean(entropies) / math.log(vocabulary) if vocabulary > 1 else 0)
+    drawn = partition_entropy(clusters, colors, replicates=True)  # what a report shows
+    assert [float(drawn.mean), float(drawn.size_weighted)] == pytest.approx([got.mean, got.size_weighted])
+    assert float(drawn.normalised) == pytest.approx(got.normalised)
     assert 0 <= got.mean <= math.log(vocabulary) + 1e-12
     assert 0 <= got.normalised <= 1 + 1e-12
 

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from skill_fast.evaluate.bootstrap import mean_of
 from skill_fast.evaluate.retrieval import (
     average_precision,
     relevant_ranks,
@@ -138,3 +139,21 @@ def test_recall_grows_with_k_and_order_does_not_matter(seed, tied):
     assert 0 < plain.map <= 1
     assert shuffled.recall == pytest.approx(plain.recall)
     assert shuffled.map == pytest.approx(plain.map)
+
+
+def test_intervals_are_over_products_not_photographs():
+    """Ten photographs of a product hit or miss together: the interval is as wide as that of one a product."""
+    products, photographs = 24, 10
+    hits = np.arange(products) < 12
+    embeddings = np.zeros((products, photographs, products + products // 2 * photographs))
+    for product in range(products):
+        if hits[product]:
+            embeddings[product, :, product] = 1  # all alike
+        else:  # each photograph is one of the neighbouring product's, and like none of its own
+            places = products + (product - 12) // 2 * photographs + np.arange(photographs)
+            embeddings[product, np.arange(photographs), places] = 1
+    of_image = np.repeat(np.arange(products), photographs)
+    got = same_product(embeddings.reshape(products * photographs, -1), of_image).recall[1]
+    alone = mean_of(hits.astype(float))
+    assert float(got) == 0.5 and (got.low, got.high) == pytest.approx((alone.low, alone.high), abs=1e-12)
+    assert got.high - got.low > 0.3

@@ -83,6 +83,12 @@ def infinite(table):
     return put(table, "embedding", pa.array(lists))
 
 
+def without_a_vector(table):
+    lists = table.column("embedding").to_pylist()
+    lists[3] = None
+    return put(table, "embedding", pa.array(lists, pa.list_(pa.float32(), len(lists[0]))))
+
+
 def of_other_data(table):
     return table.replace_schema_metadata({"dataset": "0" * 64})
 
@@ -96,8 +102,13 @@ def of_other_data(table):
         (infinite, "not finite"),
         (of_other_data, "of another data set"),
         (lambda table: table.drop_columns(["view"]), "has no column view; it has product_id"),
-        (lambda table: put(table, "view", pa.array(["front"] * len(table))), "has columns of other types"),
-        (lambda table: put(table, "embedding", pa.array([1] * len(table))), "has columns of other types"),
+        (lambda table: put(table, "view", pa.array(["front"] * len(table))), "columns of other types"),
+        (lambda table: put(table, "embedding", pa.array([1] * len(table))), "columns of other types"),
+        (lambda table: put(table, "embedding", pa.array([["a"]] * len(table))), "columns of other types"),
+        (lambda table: put(table, "embedding", pa.array([[[1.0]]] * len(table))), "columns of other types"),
+        (lambda table: put(table, "view", pa.array([{"n": 1}] * len(table))), "columns of other types"),
+        (lambda table: put(table, "product_id", pa.array([{"n": 1}] * len(table))), "columns of other types"),
+        (without_a_vector, "has no embedding for 1 photographs"),
     ],
 )
 def test_what_is_wrong_is_said(demo, saved, tmp_path, change, message):
@@ -115,3 +126,25 @@ def test_what_is_no_such_file_is_refused(demo, saved, tmp_path, capsys):
     assert "does not exist" in capsys.readouterr().err
     assert main([str(saved)]) == 2
     assert "--data DIR" in capsys.readouterr().err
+
+
+def test_whole_numbers_are_taken_and_large_ones_rounded(demo, saved, tmp_path):
+    table, index = pq.read_table(saved), open_index(demo)
+    whole = put(table, "embedding", pa.array([[2**24 + 1, row] for row in range(len(table))]))
+    pq.write_table(whole.replace_schema_metadata(None), tmp_path / "e.parquet")
+    got = open_saved(tmp_path / "e.parquet").of(index, np.arange(index.images))
+    np.testing.assert_array_equal(got[:, 0], np.float32(2**24))
+    np.testing.assert_array_equal(got[:, 1], np.arange(len(table)))
+
+
+def test_damaged_pages_behind_a_whole_footer_are_told(demo, saved, tmp_path, capsys):
+    data = bytearray(saved.read_bytes())
+    data[4 : len(data) // 2] = bytes(len(data) // 2 - 4)
+    (tmp_path / "e.parquet").write_bytes(data)
+    assert main([str(tmp_path / "e.parquet"), "--data", str(demo)]) == 3
+    assert "e.parquet" in capsys.readouterr().err
+
+
+def test_a_pooling_for_what_is_pooled_is_refused(demo, saved, capsys):
+    assert main([str(saved), "--data", str(demo), "--pooling", "last4"]) == 2
+    assert "pooled already" in capsys.readouterr().err

@@ -206,6 +206,8 @@ def test_views_are_the_methods():
     assert [g.name for g in build("byol", second_blur_p=0.1).views()] == ["global", "global_2"]
     (parts,) = build("pbcnet").views()
     assert parts.photographs == (0,) * 6 + (1,) * 6 and parts.parts == PARTS * 2
+    halves = [(0, 0, 0.55, 1), (0.45, 0, 1, 1), (0, 0, 1, 0.55), (0, 0.45, 1, 1)]  # top, bottom, left, right
+    assert [*PARTS] == [(0, 0, 1, 1), *halves, (0.2, 0.2, 0.8, 0.8)] and parts.scale == (0.8, 1.0)
     assert build("triplet").views()[0].photographs == (0,)
     assert build("triplet").batches().products == 2 and build("simclr").batches() is None
     assert build("simsiam").constant_lr == ("predictor",)
@@ -217,6 +219,20 @@ def test_two_groups_of_global_crops_are_one_to_the_method():
     given = crops(plain)
     split = {"global": given["global"][:1], "global_2": given["global"][1:]}
     assert torch.equal(plain.loss(plain.student, given, 0.04)[0], apart.loss(apart.student, split, 0.04)[0])
+
+
+def test_negatives_of_triplets_are_of_the_anchors_type():
+    """Groups of one type each leave no triplet; the same groups of one type do."""
+    method = build("triplet")
+    given = crops(method)
+    n = given["global"].shape[1]
+    labels = {"group": torch.arange(n) // 2, "color": torch.arange(n) % 2}
+    mined = {}
+    for name, kind in (("apart", torch.arange(n) // 2), ("alike", torch.zeros(n, dtype=torch.int64))):
+        loss, logged = method.loss(method.student, given, 0.04, labels | {"type": kind})
+        mined[name] = float(logged["triplets"])
+        assert (float(loss.detach()) == 0) == (name == "apart")
+    assert mined["apart"] == 0 < mined["alike"]
 
 
 def test_triplet_without_labels_says_so():

@@ -125,6 +125,8 @@ class Runs:
     [
         ({"x": Runs()}, "can not be read as weights: it holds a 'posix.system', which could run code"),
         (b"no weights", "can not be read as weights"),
+        (b"hello", "can not be read as weights"),
+        (b"", "can not be read as weights"),
         ({"epoch": 3}, "holds no tensors by name"),
         ({"norm.weight": torch.ones(24)}, "it lacks blocks"),
         ({"strange": torch.ones(1)}, "has also strange"),
@@ -157,3 +159,19 @@ def test_another_width_is_named(run):
     with pytest.raises(BadData, match="for \\[48"):
         load_backbone(wide, run / "teacher.safetensors")
     assert load_file(run / "teacher.safetensors").keys() == wide.state_dict().keys()
+
+
+def test_weights_that_are_not_finite_are_refused(official, tmp_path):
+    torch.save(official.state_dict() | {"norm.weight": torch.full((24,), torch.nan)}, tmp_path / "weights.pth")
+    with pytest.raises(BadData, match=r"not finite in norm\.weight"):
+        load_backbone(build_backbone(CONFIG, seed=0), tmp_path / "weights.pth")
+
+
+def test_a_transformer_that_is_not_dinos_is_not_exported_as_one(run, tmp_path, capsys, monkeypatch):
+    """DINO's tools load without strictness: they would leave these weights out and run another encoder."""
+    encoder = load_encoder(run)
+    encoder.backbone.reg_token = torch.nn.Parameter(torch.zeros(1, 4, 24))
+    monkeypatch.setattr("skill_fast.models.weights.load_encoder", lambda path: encoder)
+    assert main([str(run), str(tmp_path / "out.pth"), "--format", "dino"]) == 2
+    assert "has no reg_token" in capsys.readouterr().err and not (tmp_path / "out.pth").exists()
+    assert main([str(run), str(tmp_path / "out.safetensors")]) == 0

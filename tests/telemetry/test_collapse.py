@@ -10,6 +10,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from skill_fast.config import parse
+from skill_fast.engine.optimizer import Course
+from skill_fast.presets import PRESETS
 from skill_fast.telemetry.collapse import CollapseWatch, rank_me, unit_std, verdict
 
 
@@ -45,7 +48,9 @@ ALIVE = {"rank": 30.0, "std": 0.8, "teacher_entropy": 3.0, "kl": 0.6, "prototype
     [
         ({}, ""),
         ({"teacher_entropy": math.log(256), "kl": 0.0}, "uniform"),
-        ({"teacher_entropy": math.log(256), "kl": 0.2}, ""),
+        ({"teacher_entropy": math.log(256), "kl": 0.2}, "uniform"),  # the student has yet to follow
+        ({"teacher_entropy": math.log(256) - 0.02, "kl": 0.0}, ""),
+        ({"teacher_entropy": 0.0, "kl": 0.2}, ""),  # sharp, and not all the same prototype
         ({"teacher_entropy": 0.0, "kl": 0.0}, "one prototype"),
         ({"rank": 1.2}, "the same way"),
         ({"std": 0.01}, "the same way"),
@@ -91,3 +96,30 @@ def test_a_collapse_is_said_once_until_it_is_over():
 def test_the_projections_are_judged_where_nothing_else_is_looked_at():
     watch = CollapseWatch("byol")
     assert not watch({"projection_std": 0.6}) and "projections" in watch({"projection_std": 0.05})
+
+
+@pytest.mark.parametrize("preset", ["skill_vit_small", "skill_demo", "dino_demo"])
+@pytest.mark.parametrize(
+    "figures",
+    [{"teacher_entropy": math.log(256)}, {"teacher_entropy": 0.0, "kl": 0.0}, {"std": 0.0}],
+    ids=["uniform", "one prototype", "same way"],
+)
+def test_each_option_that_is_advised_changes_what_a_run_is(preset, figures):
+    """Parsed by train.py's parser: another value of the option is another run, by a step's values or elsewhere."""
+    said = verdict(ALIVE | figures, PRESETS[preset].method)
+    options = re.findall(r"--([a-z]+)\.([a-z-]+)(?: ([0-9.]+|fan_in|sinkhorn))?", said)
+    assert options
+    for section, name, value in options:
+        now = getattr(getattr(PRESETS[preset], section), name.replace("-", "_"))
+        other = value or str(now / 2 if now else 1.0)
+        if other == str(now):
+            continue
+        changed = parse(["--preset", preset, f"--{section}.{name}", other], PRESETS).config
+        if section == "optimizer":
+            first, second = (
+                [vars(Course(c.optimizer, total_steps=900, steps_per_epoch=30, global_batch=64)[n]) for n in (40, 800)]
+                for c in (PRESETS[preset], changed)
+            )
+            assert first != second, name
+        else:
+            assert getattr(changed, section) != getattr(PRESETS[preset], section)
