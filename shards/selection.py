@@ -96,13 +96,14 @@ def split_of(product: Product, split: tuple[tuple[str, float], ...]) -> str:
     return split[-1][0]
 
 
-def select(catalogue: Catalogue, selection: Selection) -> Catalogue:
+def select(catalogue: Catalogue, selection: Selection, *, types_are_there: bool = True) -> Catalogue:
     """The catalogue with products of other types turned into rejects, other_type, and with the splits asked for.
 
     The cap is for the packing, which knows what of a product is left; here it only tells how much there is to do. With
     ``types``, ``cap_per_type`` or types in ``crop_to_item`` the catalogue is gone through once, without opening a
-    photograph: to count those that are left, and to raise BadData where a named type has no product. So it is where the
-    source has splits of its own that are kept: BadData where they tear a variant group apart.
+    photograph: to count those that are left, and, with ``types_are_there``, to raise BadData where a named type has no
+    product. So it is where the source has splits of its own that are kept: BadData where they tear a variant group
+    apart.
     """
     selected = _Selected(catalogue, selection)
     if catalogue.gives_splits and not selection.split:
@@ -119,7 +120,8 @@ def select(catalogue: Catalogue, selection: Selection) -> Catalogue:
             products[entry.product_type] += 1
         else:
             images += entry.reason in IMAGE_REASONS
-    _check_types((*selection.types, *cut), products)
+    if types_are_there:
+        _check_types((*selection.types, *cut), products)
     return replace(catalogue, entries=selected, images=images)
 
 
