@@ -356,6 +356,19 @@ def test_inshop_one_item_in_two_folders(tmp_path: Path) -> None:
     assert product.product_type == "Dresses" and found.notes["contradicting_labels"] == 1
 
 
+def test_what_inshop_says_of_photographs_is_in_their_order(tmp_path: Path) -> None:
+    """View n of a product is the n-th of them; of a photograph that is listed again the first line holds."""
+    root = TREES["inshop"](tmp_path)
+    lines = [f"img/WOMEN/Dresses/id_00000002/02_{view}_front.jpg" for view in (7, 5, 6)]
+    more = "".join(f"{line} id_00000002 train\n" for line in lines) + f"{lines[0]} id_00000002 query\n"
+    put(root, "Eval/list_eval_partition.txt", INSHOP_PARTITION.replace("6\n", "10\n", 1) + more)
+    product = read(root, "inshop")[0]["id_00000002_02"]
+    told = product.attributes["photographs"]
+    assert list(told) == [name.removeprefix("Img/") for name in names(product, root)]
+    assert [name.rpartition("/")[2][:4] for name in told] == ["02_1", "02_2", "02_7", "02_5", "02_6"]
+    assert told[lines[0]]["partition"] == "train"
+
+
 def test_inshop_photographs_in_upper_case(tmp_path: Path) -> None:
     root = TREES["inshop"](tmp_path)
     for name in ("Eval/list_eval_partition.txt", "Anno/attributes/list_color_cloth.txt"):
