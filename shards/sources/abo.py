@@ -122,7 +122,7 @@ def _text(value: Any, field: str) -> Text | None:
         text, standardized = entry.get("value"), entry.get("standardized_values")
         has_text = isinstance(text, str | int) and text != ""
         if has_text or (field == "color" and _are_texts(standardized)):
-            tag = str(entry.get("language_tag", "en_US"))
+            tag = str(entry.get("language_tag", ""))
             rank = 0 if tag == "en_US" else 1 if tag.startswith("en_") else 2
             found.append([rank, text if has_text else "", *([standardized] if _are_texts(standardized) else [])])
     return min(found, key=lambda text: text[0], default=None)

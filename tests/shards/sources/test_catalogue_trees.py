@@ -14,7 +14,16 @@ from shards.rejects import Reject
 from shards.sources.catalogue import choose_format, open_catalogue
 from shards.sources.product import Product
 from shards.summary import summarize
-from tests.shards.sources.trees import ABO_IMAGES, HM_ARTICLES, INSHOP_PARTITION, MYNTRA_STYLES, TREES, put, text
+from tests.shards.sources.trees import (
+    ABO_IMAGES,
+    ABO_LISTINGS,
+    HM_ARTICLES,
+    INSHOP_PARTITION,
+    MYNTRA_STYLES,
+    TREES,
+    put,
+    text,
+)
 
 
 def read(root, format: str, **options) -> tuple[dict[str, Product], list[Reject]]:
@@ -115,6 +124,37 @@ def test_abo_colours_may_be_standardized_without_a_text(tmp_path: Path) -> None:
     product = read(root, "abo")[0]["B09"]
     assert product.color == "Black"
     assert product.attributes == {"brand": "Y", "color_standardized": ["Black", "Grey"]}, "and no colour's text"
+
+
+def abo_product(root: Path, *listings: dict[str, object]) -> tuple[Product, dict[str, int]]:
+    """The one product of these listings, and what was noted."""
+    lines = "\n".join(json.dumps({"item_id": "B09", **listing}) for listing in listings)
+    for name in ABO_LISTINGS:
+        put(root, f"listings/metadata/{name}", gzip.compress(lines.encode() if name.endswith("f.json.gz") else b""))
+    found = open_catalogue(root, "abo")
+    (product,) = [entry for entry in found.entries if isinstance(entry, Product)]
+    return product, {name: count for name, count in found.notes.items() if count}
+
+
+@pytest.mark.parametrize(
+    ("entries", "taken"),
+    [
+        ([{"value": "none"}, text("gb", "en_GB")], "gb"),
+        ([{"value": "none"}, text("us", "en_US")], "us"),
+        ([text("de", "de_DE"), {"value": "none"}], "de"),
+        ([{"value": "none"}, text("de", "de_DE")], "none"),
+        ([text("gb", "en_GB"), text("us")], "us"),
+    ],
+)
+@pytest.mark.parametrize("over_listings", [False, True])
+def test_abo_takes_a_text_without_a_language_for_none_of_english(
+    tmp_path: Path, entries: list[object], taken: str, over_listings: bool
+) -> None:
+    """en_US, else en_*, else the first, within a listing and over several."""
+    root = TREES["abo"](tmp_path)
+    listings = [[entry] for entry in entries] if over_listings else [entries]
+    product, _ = abo_product(root, *({"pattern": found, "style": found} for found in listings))
+    assert (product.pattern, product.attributes["style"]) == (taken, taken)
 
 
 def test_abo_takes_the_originals_where_they_are(tmp_path: Path) -> None:
