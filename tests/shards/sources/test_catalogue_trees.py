@@ -157,6 +157,48 @@ def test_abo_takes_a_text_without_a_language_for_none_of_english(
     assert (product.pattern, product.attributes["style"]) == (taken, taken)
 
 
+@pytest.mark.parametrize(
+    ("listings", "labels", "contradicting"),
+    [
+        ([{"product_type": "CHAIR"}, {"product_type": [{"value": "SOFA"}]}], ("CHAIR", ""), 1),
+        ([{"product_type": "CHAIR"}, {}, {"product_type": "CHAIR"}], ("CHAIR", ""), 0),
+        ([{"color": [text("Red")]}, {"color": [text("Blue")]}, {"color": [text("Grey")]}], ("", "Red"), 2),
+        ([{"color": [text("Rot", "de_DE")]}, {"color": [text("Blue")]}], ("", "Blue"), 0),
+        ([{"color": [text("Rot", "de_DE")]}, {"color": [text("Rouge", "fr_FR")]}], ("", "Rot"), 0),
+        (
+            [
+                {"color": [text("Azure", standardized_values=["Blue"])]},
+                {"color": [text("Sky", standardized_values=["Blue", "White"])]},
+                {"color": [text("Sky", standardized_values=["White"])]},
+            ],
+            ("", "Blue"),
+            1,
+        ),
+    ],
+)
+def test_abo_counts_labels_that_listings_give_otherwise(
+    tmp_path: Path, listings: list[dict[str, object]], labels: tuple[str, str], contradicting: int
+) -> None:
+    """In one language; what another language calls it contradicts nothing."""
+    product, notes = abo_product(TREES["abo"](tmp_path), *listings)
+    assert (product.product_type, product.color) == labels
+    assert notes.get("contradicting_labels", 0) == contradicting
+
+
+def test_an_abo_image_that_has_two_ids_leaves_a_line_for_the_second(tmp_path: Path) -> None:
+    root = TREES["abo"](tmp_path / "abo")
+    put(root, "images/metadata/images.csv.gz", gzip.compress(f"{ABO_IMAGES}again,48,40,01/0101.jpg\n".encode()))
+    listing = json.dumps({"item_id": "B09", "main_image_id": "0101", "other_image_id": ["again", "0104", "0101"]})
+    put(root, "listings/metadata/listings_f.json.gz", gzip.compress(listing.encode()))
+    products, rejects = read(root, "abo")
+    assert names(products["B09"], root) == ["images/small/01/0101.jpg", "images/small/01/0104.jpg"]
+    (reject,) = [reject for reject in rejects if reject.product_id == "B09"]
+    assert (reject.reason, reject.image_path) == ("bad_row", "again")
+    assert "listings_f.json.gz line 1: the same photograph" in reject.detail
+    counts = build(root, tmp_path / "out", format="abo", workers=0)["counts"]
+    assert counts["images_seen"] == counts["images_written"] + sum(counts["images_rejected"].values())
+
+
 def test_abo_takes_the_originals_where_they_are(tmp_path: Path) -> None:
     root = TREES["abo"](tmp_path)
     (root / "images" / "original").mkdir()
