@@ -50,10 +50,18 @@ def write_sheet(
     so have all of a product whose photographs in the source are not as many as were written and rejected, for which of
     them became which nobody can say: a line on stderr counts these products.
     Raises BadData where a photograph can not be read or a product is not in the source, BadUsage where ``file`` is no
-    picture's name.
+    picture's name, or no file of that name can be.
     """
     if file.suffix.lower() not in SUFFIXES:
         raise BadUsage(f"'{file}' is no picture's name", allowed=f"a file ending in {', '.join(SUFFIXES)}")
+    if not file.absolute().parent.is_dir():
+        raise BadUsage(
+            f"'{file}' would lie in a folder that does not exist",
+            allowed="a file in a folder that is there",
+            change=f"make '{file.parent}', or name another file",
+        )
+    if file.is_dir():
+        raise BadUsage(f"'{file}' is a folder", allowed="a file", change="name another file")
     dataset = read_dataset(folder)
     total = row_count(folder, "products.parquet")
     chosen = np.sort(np.random.default_rng(seed).permutation(total)[:products])

@@ -108,6 +108,9 @@ def test_a_manifest_within_the_folder_is_taken(capsys, catalogue: Path, tmp_path
         (["info", "empty"], 3, "holds no dataset.json"),
         (["sheet", "empty", "x.png"], 3, "holds no dataset.json"),
         (["sheet", "empty", "x.txt"], 2, "no picture's name"),
+        (["sheet", "empty", "nodir/x.png"], 2, "'nodir/x.png' would lie in a folder that does not exist"),
+        (["sheet", "empty", "notes.txt/x.png"], 2, "would lie in a folder that does not exist"),
+        (["sheet", "empty", "shot.png"], 2, "'shot.png' is a folder"),
         (["sheet", "empty", "x.png", "--products", "0"], 2, "1 or more"),
         (["build", "demo", "out", "--split", "train=0.5"], 2, "0.5"),
         (["build", "demo", "out", "--drop-duplicates", "far"], 2, "far"),
@@ -131,7 +134,7 @@ def test_a_manifest_within_the_folder_is_taken(capsys, catalogue: Path, tmp_path
 )
 def test_errors_say_what_came_and_end_with_their_code(capsys, tmp_path, monkeypatch, words, code, said) -> None:
     monkeypatch.chdir(tmp_path)
-    for name in ("empty", "flat", "full", "bad/p"):
+    for name in ("empty", "flat", "full", "bad/p", "shot.png"):
         (tmp_path / name).mkdir(parents=True)
     Image.new("RGB", (9, 9)).save(tmp_path / "flat" / "a.png")
     (tmp_path / "full" / "notes.txt").write_text("mine")
