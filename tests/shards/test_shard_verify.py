@@ -27,7 +27,7 @@ from shards.table_files import TABLES
 from shards.verify import verify
 from tests.shards.conftest import photograph
 
-LONG = bool(os.environ.get("SKILL_FAST_LONG"))
+LONG = os.environ.get("SKILL_FAST_LONG") == "1"
 
 
 def redescribe(folder: Path) -> None:
