@@ -190,6 +190,15 @@ def test_crop_to_item_names_types_or_all() -> None:
     assert Selection(crop_to_item=("all",)).crops("")
 
 
+def test_types_to_be_cropped_must_be_there() -> None:
+    with pytest.raises(BadData, match="no product has the type 'drees'"):
+        select(Catalogue(TYPED, 30), Selection(crop_to_item=("shirt", "drees")))
+    with pytest.raises(BadData, match="no product has the type 'drees'"):
+        select(Catalogue(TYPED, 30), Selection(types=("dress",), crop_to_item=("drees",)))
+    for found in (("shirt", "dress"), ("all",)):
+        select(Catalogue(TYPED, 30), Selection(crop_to_item=found))
+
+
 def test_options_say_what_was_chosen() -> None:
     chosen = Selection(("dress",), 5, SPLIT, ("all",))
     assert chosen.options() == {

@@ -489,3 +489,42 @@ def test_values_that_no_list_should_hold_cost_their_row_alone(tmp_path: Path) ->
         "listings_f.json.gz line 1: domain_name is ['amazon'], allowed: text",
         "listings_f.json.gz line 3: an image id is no Unicode text: surrogates not allowed",
     ]
+
+
+def test_an_inshop_photograph_must_lie_in_a_gender_and_a_type(tmp_path: Path) -> None:
+    root = TREES["inshop"](tmp_path)
+    short = [f"{path}/02_1_front.jpg" for path in ("img/id_00000002", "WOMEN/Dresses", "img")]
+    more = "".join(f"{path} id_00000002 train\n" for path in short)
+    put(root, "Eval/list_eval_partition.txt", INSHOP_PARTITION.replace("6\n", "9\n", 1) + more)
+    products, rejects = read(root, "inshop")
+    assert len(products["id_00000002_02"].photographs) == 2
+    told = [reject for reject in rejects if reject.image_path in short]
+    assert [reject.reason for reject in told] == ["bad_row"] * 3
+    assert all("allowed: the like of img/MEN/Pants/" in reject.detail for reject in told)
+
+
+@pytest.mark.parametrize("digits", [8, 11])
+def test_an_hm_article_has_ten_digits_or_has_lost_one_zero(tmp_path: Path, digits: int) -> None:
+    root = TREES["hm"](tmp_path)
+    put(root, "articles.csv", HM_ARTICLES + hm_row("1234567890123"[:digits], "x") + hm_row("123456789", "x"))
+    products, rejects = read(root, "hm")
+    assert list(products)[-1] == "0123456789" and len(products) == 4
+    assert "1234567890123"[:digits] in [reject.product_id for reject in rejects]
+
+
+def test_hm_leaves_out_every_column_of_codes(tmp_path: Path) -> None:
+    root = TREES["hm"](tmp_path)
+    head, *rows = HM_ARTICLES.splitlines()
+    codes = "section_no,section_code,section_id,section_name"
+    put(root, "articles.csv", "\n".join([f"{head},{codes}", *(f"{row},1,2,3,Womens" for row in rows)]))
+    products, _ = read(root, "hm")
+    for product in products.values():
+        assert product.attributes["section_name"] == "Womens"
+        assert not {"section_no", "section_code", "section_id"} & product.attributes.keys()
+
+
+def test_a_path_of_sop_may_hold_spaces(tmp_path: Path) -> None:
+    root = TREES["sop"](tmp_path)
+    line = "59553 11320 3 chair_final/old and new.JPG\n"
+    put(root, "Ebay_test.txt", (root / "Ebay_test.txt").read_text() + line)
+    assert names(read(root, "sop")[0]["11320"], root) == ["chair_final/old and new.JPG"]
