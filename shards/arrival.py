@@ -27,6 +27,7 @@ from shards.errors import BadData
 from shards.index import APPEND_FOLDER, DATASET
 from shards.lock import LOCK, Lock
 from shards.new_file import sync, write_new
+from shards.own_files import JOURNAL
 
 ARRIVAL = "arrival.json"
 BEFORE = "dataset.before.json"
@@ -34,10 +35,12 @@ BEFORE = "dataset.before.json"
 
 @contextmanager
 def held(folder: Path) -> Iterator[Path]:
-    """OUT/.append, kept from other appends and repairs; raises BadUsage where one is at work."""
+    """OUT/.append, kept from other appends and repairs; raises BadUsage where one is at work, or a build or merge."""
     lock = Lock(folder / APPEND_FOLDER, folder)
     lock.take()
     try:
+        # Behind the own lock, as a build looks for an append behind its own: of two that begin at once none is missed.
+        Lock(folder / JOURNAL, folder).check()
         yield folder / APPEND_FOLDER
     finally:
         place = folder / APPEND_FOLDER

@@ -128,7 +128,9 @@ def build(
     if taken != "demo":
         refuse_overlap(output.folder, source)
     prepare(output, overwrite)
-    catalogue = select(open_catalogue(source, taken, on_duplicate=on_duplicate, **demo_options), order.selection)
+    catalogue = open_catalogue(source, taken, on_duplicate=on_duplicate, **demo_options)
+    # The types of a data set that is appended to were typed long ago: what arrives need not have each of them.
+    catalogue = select(catalogue, order.selection, types_are_there=narrow is None)
     catalogue = narrow(catalogue) if narrow is not None else catalogue
     identity = Identity(str(source), order.options(taken, catalogue.options))
     done = Progress(images_total=catalogue.images)

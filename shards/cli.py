@@ -41,7 +41,7 @@ def _build(options: argparse.Namespace) -> int:
     chosen = Selection(
         types=options.types,
         cap_per_type=options.cap_per_type,
-        split=parse_split(options.split) if options.split else (),
+        split=() if options.split is None else parse_split(options.split),
     )
     with ProgressLine(console) as line:
         dataset = build(

@@ -23,7 +23,7 @@ from shards.new_file import write_new
 from shards.output import Output
 from shards.own_files import BUILT
 from shards.parts import Covered
-from shards.places import reaching
+from shards.places import Place, reaching, size_of
 from shards.rejects import Reject
 from shards.resume import occupied
 from shards.sources.product import Catalogue, Product
@@ -48,7 +48,7 @@ def already_finished(output: Output, identity: Identity, catalogue: Catalogue) -
     """
     if DATASET not in output.sizes():
         return False
-    noted = _noted(output)
+    noted = noted_of(output.folder)
     asked = {name: noted.get(name) for name in ("source", "options", "versions")}
     if noted and noted.get("fingerprint") != read_dataset(output.folder)["fingerprint"]:
         raise occupied(output, f"{HELD} that was appended to or replaced since it was built")
@@ -71,11 +71,12 @@ def already_finished(output: Output, identity: Identity, catalogue: Catalogue) -
     return True
 
 
-def _noted(output: Output) -> dict[str, Any]:
-    if BUILT not in output.sizes():
+def noted_of(folder: Place) -> dict[str, Any]:
+    """What is noted beside a finished data set; empty where nothing is, or where it is damaged."""
+    if size_of(folder / BUILT) is None:
         return {}
-    with reaching(output.folder):
-        text = (output.folder / BUILT).read_bytes()
+    with reaching(folder):
+        text = (folder / BUILT).read_bytes()
     return dict(json.loads(text)) if is_sealed(text) else {}
 
 

@@ -46,6 +46,17 @@ class Lock:
         os.ftruncate(self._descriptor, 0)
         os.pwrite(self._descriptor, str(os.getpid()).encode(), 0)
 
+    def check(self) -> None:
+        """Raises BadUsage where another process holds it; takes and makes nothing."""
+        try:
+            descriptor = os.open(self._folder / LOCK, os.O_RDWR)
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        try:
+            self._lock(descriptor, time.monotonic() + GRACE_S)
+        finally:
+            os.close(descriptor)
+
     def release(self) -> None:
         if self._descriptor >= 0:
             os.close(self._descriptor)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 
 from shards.engines import ENGINES
+from shards.errors import BadUsage
 from shards.normalize import PREPROCESS
+from shards.selection import parse_words
 from shards.sources.catalogue import SOURCES
 
 EPILOG = """examples:
@@ -108,7 +110,13 @@ def _pixels(command: argparse.ArgumentParser) -> None:
 
 def _choice(command: argparse.ArgumentParser) -> None:
     group = command.add_argument_group("which products and photographs")
-    group.add_argument("--types", type=_words, default=(), metavar="TYPE,...", help="only these product types")
+    group.add_argument(
+        "--types",
+        type=_words,
+        default=(),
+        metavar="TYPE,...",
+        help="only these product types; one with a comma in quotes: '\"Tops, long\",Skirts'",
+    )
     group.add_argument(
         "--cap-per-type", type=int, metavar="N", help="the first N products of each type of which a photograph is good"
     )
@@ -191,4 +199,7 @@ def _sheet(command: argparse.ArgumentParser) -> None:
 
 
 def _words(text: str) -> tuple[str, ...]:
-    return tuple(word.strip() for word in text.split(",") if word.strip())
+    try:
+        return parse_words(text)
+    except BadUsage as error:
+        raise argparse.ArgumentTypeError(str(error)) from error

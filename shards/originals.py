@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from collections.abc import Sequence
+from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
 from PIL import Image
 
 from shards.decode import decode
 from shards.errors import BadData
+from shards.finished import noted_of
 from shards.normalize import Normalization
 from shards.places import Place
 from shards.reading import read_photograph
@@ -37,11 +40,16 @@ def find_originals(
     wanted = set(product_ids)
     catalogue = _open(source, format or choose_format(source), options)
     rejected = _rejected(folder, wanted)
+    here = os.fsencode(source).decode("utf-8", "backslashreplace")
     found: dict[str, list[Original]] = {}
     for entry in catalogue.entries:
         if isinstance(entry, Product) and entry.product_id in wanted:
             reasons = rejected[entry.product_id]
-            found[entry.product_id] = [Original(p, reasons.get(name_of(p), "")) for p in entry.photographs]
+            names = [name_of(photograph) for photograph in entry.photographs]
+            found[entry.product_id] = [
+                Original(photograph, reasons.get(name) or reasons.get(_within(name, here), ""))
+                for photograph, name in zip(entry.photographs, names, strict=True)
+            ]
             if len(found) == len(wanted):
                 return found
     missing = sorted(wanted - found.keys())
@@ -69,9 +77,22 @@ def _open(source: str, format: str, options: dict[str, Any]) -> Catalogue:
 
 
 def _rejected(folder: Place, wanted: set[str]) -> dict[str, dict[str, str]]:
-    """Product -> path -> the reason for which that photograph was left out."""
+    """Product -> path, as it is listed and as it lies within the source -> why that photograph was left out."""
+    there = str(noted_of(folder).get("source", ""))
     found: dict[str, dict[str, str]] = defaultdict(dict)
     for row in rows(folder, "rejected.parquet"):
         if row["product_id"] in wanted and row["reason"] in OF_PIXELS:
-            found[row["product_id"]][row["image_path"]] = row["reason"]
+            reasons = found[row["product_id"]]
+            reasons[row["image_path"]] = row["reason"]
+            if there:
+                reasons.setdefault(_within(row["image_path"], there), row["reason"])
     return found
+
+
+def _within(name: str, source: str) -> str:
+    """A photograph's name below its source's folder, or that of its manifest; as it is where it lies elsewhere.
+
+    The source may have been named otherwise by the build (relative, absolute), or lie elsewhere since.
+    """
+    path, root = PurePosixPath(name), PurePosixPath(source)
+    return next((str(path.relative_to(base)) for base in (root, root.parent) if path.is_relative_to(base)), name)

@@ -34,7 +34,7 @@ class Output(Protocol):
     def journal_sizes(self) -> dict[str, int | None]: ...
 
     def take(self) -> None:
-        """Keep other builds away, until ``release``; raises BadUsage where there is one."""
+        """Keep other builds away, until ``release``; raises BadUsage where there is one, or an append at work."""
 
     def release(self) -> None: ...
 
@@ -75,6 +75,13 @@ class LocalOutput:
 
     def take(self) -> None:
         self._lock.take()
+        try:
+            Lock(self.folder / APPEND_FOLDER, self.folder).check()
+        except BaseException:
+            if self.journal_sizes().keys() == {LOCK}:
+                shutil.rmtree(self.journal)
+            self.release()
+            raise
 
     def release(self) -> None:
         self._lock.release()

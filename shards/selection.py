@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import difflib
 import hashlib
 import math
@@ -18,6 +19,7 @@ from shards.torn_groups import check_groups
 
 ALL = "all"
 SHOWN_TYPES = 40
+WORDS = 'one name or more, divided by commas; one with a comma or a quote in it in quotes: CHAIR,"Tops, long"'
 _SPLIT_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 
 
@@ -62,6 +64,31 @@ class Selection:
         return {name: value for name, value in said.items() if value}
 
 
+def parse_words(text: str) -> tuple[str, ...]:
+    """Names as the command line writes them, one with a comma or a quote as CSV does; raises BadUsage where none is.
+
+    >>> parse_words('CHAIR, "Tops, long"')
+    ('CHAIR', 'Tops, long')
+    """
+    try:
+        found = next(csv.reader([text], skipinitialspace=True, strict=True), [])
+    except csv.Error as error:
+        raise BadUsage(f"{text!r} can not be read: {error}", allowed=WORDS) from error
+    words = tuple(word.strip() for word in found if word.strip())
+    if not words:
+        raise BadUsage(f"{text!r} names nothing", allowed=WORDS, change="leave the option out to name none")
+    return words
+
+
+def _as_word(name: str) -> str:
+    """A name as ``parse_words`` reads it; "" where it reads none so."""
+    word = name if not set(name) & set(',"\r\n') else '"' + name.replace('"', '""') + '"'
+    try:
+        return word if parse_words(word) == (name,) else ""
+    except BadUsage:
+        return ""
+
+
 def parse_split(text: str) -> tuple[tuple[str, float], ...]:
     """Splits as the command line writes them; raises BadUsage.
 
@@ -96,13 +123,14 @@ def split_of(product: Product, split: tuple[tuple[str, float], ...]) -> str:
     return split[-1][0]
 
 
-def select(catalogue: Catalogue, selection: Selection) -> Catalogue:
+def select(catalogue: Catalogue, selection: Selection, *, types_are_there: bool = True) -> Catalogue:
     """The catalogue with products of other types turned into rejects, other_type, and with the splits asked for.
 
     The cap is for the packing, which knows what of a product is left; here it only tells how much there is to do. With
     ``types``, ``cap_per_type`` or types in ``crop_to_item`` the catalogue is gone through once, without opening a
-    photograph: to count those that are left, and to raise BadData where a named type has no product. So it is where the
-    source has splits of its own that are kept: BadData where they tear a variant group apart.
+    photograph: to count those that are left, and, with ``types_are_there``, to raise BadData where a named type has no
+    product. So it is where the source has splits of its own that are kept: BadData where they tear a variant group
+    apart.
     """
     selected = _Selected(catalogue, selection)
     if catalogue.gives_splits and not selection.split:
@@ -119,7 +147,8 @@ def select(catalogue: Catalogue, selection: Selection) -> Catalogue:
             products[entry.product_type] += 1
         else:
             images += entry.reason in IMAGE_REASONS
-    _check_types((*selection.types, *cut), products)
+    if types_are_there:
+        _check_types((*selection.types, *cut), products)
     return replace(catalogue, entries=selected, images=images)
 
 
@@ -161,10 +190,13 @@ def _check_types(types: tuple[str, ...], products: Mapping[str, int]) -> None:
     missing = [name for name in types if not products.get(name)]
     if not missing:
         return
-    most = sorted(products.items(), key=lambda item: (-item[1], item[0]))
-    listed = ", ".join(f"{name or '(none)'} ({count})" for name, count in most[:SHOWN_TYPES])
+    words = {name: word for name in products if (word := _as_word(name))}
+    most = sorted(words, key=lambda name: (-products[name], name))
+    listed = ", ".join(f"{words[name]} ({products[name]})" for name in most[:SHOWN_TYPES]) or "none"
     more = f" and {len(most) - SHOWN_TYPES} more" if len(most) > SHOWN_TYPES else ""
-    near = [found[0] for name in missing if (found := difflib.get_close_matches(name, list(products), 1))]
+    if unnamed := sum(products.values()) - sum(products[name] for name in words):
+        more += f"; {unnamed} with no type, or one of spaces at its ends, can not be named"
+    near = [words[found[0]] for name in missing if (found := difflib.get_close_matches(name, list(words), 1))]
     raise BadData(
         f"no product has the type {', '.join(repr(name) for name in missing)}",
         allowed=f"the types there are, with their products: {listed}{more}",

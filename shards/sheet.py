@@ -6,6 +6,7 @@ With the source beside it, each photograph is shown as it came and, right of tha
 from __future__ import annotations
 
 import io
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from shards.errors import BadData, BadUsage
 from shards.index import read_dataset
 from shards.originals import Original, find_originals, show_original
 from shards.places import Place
+from shards.summary import printable
 from shards.tables import gather, row_count, rows
 
 CELL = 128
@@ -25,6 +27,7 @@ GAP = 6
 CAPTION = 250
 MAX_PHOTOGRAPHS = 8
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+UNPAIRED = "after not known"
 INK, GROUND, PLATE, VOID = (30, 30, 30), (238, 240, 243), (208, 212, 218), (150, 154, 160)
 
 Cell = Image.Image | str
@@ -43,12 +46,22 @@ def write_sheet(
     """Draw ``products`` products chosen by ``seed``, in the data set's order; returns (shown, all) products.
 
     source: the catalogue that the data set was built from, for before and after; ``format`` names its adapter where the
-    choice is not clear. A photograph that was not written has a grey plate with the reason in the place of its after.
+    choice is not clear. A photograph that was not written has a grey plate with the reason in the place of its after;
+    so have all of a product whose photographs in the source are not as many as were written and rejected, for which of
+    them became which nobody can say: a line on stderr counts these products.
     Raises BadData where a photograph can not be read or a product is not in the source, BadUsage where ``file`` is no
-    picture's name.
+    picture's name, or no file of that name can be.
     """
     if file.suffix.lower() not in SUFFIXES:
         raise BadUsage(f"'{file}' is no picture's name", allowed=f"a file ending in {', '.join(SUFFIXES)}")
+    if not file.absolute().parent.is_dir():
+        raise BadUsage(
+            f"'{file}' would lie in a folder that does not exist",
+            allowed="a file in a folder that is there",
+            change=f"make '{file.parent}', or name another file",
+        )
+    if file.is_dir():
+        raise BadUsage(f"'{file}' is a folder", allowed="a file", change="name another file")
     dataset = read_dataset(folder)
     total = row_count(folder, "products.parquet")
     chosen = np.sort(np.random.default_rng(seed).permutation(total)[:products])
@@ -57,8 +70,26 @@ def write_sheet(
     if source is not None:
         ids = [row["product_id"] for row in labels]
         originals = find_originals(folder, dataset["options"], ids, source, format)
+        _leave_unpaired(labels, originals, source)
     _draw(labels, [_cells(folder, dataset, row, originals) for row in labels], source is not None).save(file)
     return len(labels), total
+
+
+def _leave_unpaired(labels: Sequence[dict[str, Any]], originals: dict[str, list[Original]], source: str) -> None:
+    """Give the photographs of products that can not be paired a reason for it."""
+    unclear = [
+        row["product_id"]
+        for row in labels
+        if sum(not original.reason for original in originals[row["product_id"]]) != row["images"]
+    ]
+    for product_id in unclear:
+        originals[product_id] = [original._replace(reason=UNPAIRED) for original in originals[product_id]]
+    if unclear:
+        line = (
+            f"{len(unclear):,} of {len(labels):,} products have other photographs in '{source}' than were written and "
+            f"rejected, and are shown without an after (first: '{unclear[0]}')"
+        )
+        print(printable(line), file=sys.stderr)
 
 
 def _cells(

@@ -24,7 +24,11 @@ EXAMPLES = 3
 NOTES = {
     "merged_products": ("product was", "products were", "united from several mentions"),
     "hidden_names": ("hidden file or folder", "hidden files or folders", "not looked at"),
-    "contradicting_labels": ("label", "labels", "contradicted an earlier one and {} left out"),
+    "contradicting_labels": (
+        "label",
+        "labels",
+        "contradicted another of the same product: the first counts, of splits the one furthest from train (test)",
+    ),
 }
 """What a source decided by itself: of one, of several, and what."""
 

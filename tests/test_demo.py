@@ -14,7 +14,7 @@ from skill_fast.engine.cpu_precision import is_native
 from skill_fast.errors import StorageFailure
 from tests.conftest import Trainer, metrics
 
-LONG = bool(os.environ.get("SKILL_FAST_LONG"))
+LONG = os.environ.get("SKILL_FAST_LONG") == "1"
 SMALL = DemoConfig(designs=8, photo_side=32)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import re
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
@@ -27,7 +28,8 @@ TEXTS = ("brand", "item_name", "material", "style", "fabric_type", "finish_type"
 """Fields in several languages that become attributes, beside model_number and model_year."""
 FIELDS = (*LABELS, *TEXTS, "model_number", "model_year")
 Text = list[Any]
-"""How far its language is from American English; the text; where there are any, its standardized values."""
+"""How far its language is from American English; that language; the text; where there are any, its standardized
+values."""
 
 
 def recognizes(root: Place) -> bool:
@@ -56,7 +58,7 @@ def catalogue(root: Place, on_duplicate: str = "error") -> Catalogue:
         path = paths.get(image_id)
         return root / pixels / path if path else None
 
-    gathering = Gathering(locate, repeats=True, combine=_one_language)
+    gathering = Gathering(locate, repeats=True, combine=lambda mentions: _one_language(mentions, gathering.notes))
     for name in names:
         with open_lines(root / LISTINGS / name) as lines:
             for number, line in numbered(lines):
@@ -122,9 +124,9 @@ def _text(value: Any, field: str) -> Text | None:
         text, standardized = entry.get("value"), entry.get("standardized_values")
         has_text = isinstance(text, str | int) and text != ""
         if has_text or (field == "color" and _are_texts(standardized)):
-            tag = str(entry.get("language_tag", "en_US"))
+            tag = str(entry.get("language_tag", ""))
             rank = 0 if tag == "en_US" else 1 if tag.startswith("en_") else 2
-            found.append([rank, text if has_text else "", *([standardized] if _are_texts(standardized) else [])])
+            found.append([rank, tag, text if has_text else "", *([standardized] if _are_texts(standardized) else [])])
     return min(found, key=lambda text: text[0], default=None)
 
 
@@ -138,17 +140,31 @@ def _node(nodes: Any) -> str:
     return next((path for path in paths if isinstance(path, str)), "")
 
 
-def _one_language(mentions: list[Mention]) -> Mention:
-    """Each text from the listing whose language is nearest; among equals the first listing's."""
+def _contradicts(text: Text, taken: Text) -> bool:
+    """Whether they differ in one language; of colours in the first standardized value where both have one."""
+    if text[1] != taken[1]:
+        return False
+    return bool(text[3][0] != taken[3][0] if len(text) == len(taken) == 4 else text[2] != taken[2])
+
+
+def _one_language(mentions: list[Mention], notes: Counter[str]) -> Mention:
+    """Each text from the listing whose language is nearest; among equals the first listing's.
+
+    A label that another listing gives otherwise in that very language is counted in ``notes``.
+    """
     texts: dict[str, Text] = {}
     for mention in mentions:
         for name, text in mention.attributes["texts"].items():
             if name not in texts or text[0] < texts[name][0]:
                 texts[name] = text
-    attributes = {name: text[1] for name, text in texts.items() if name not in LABELS}
-    labels = {name: str(texts[name][1]) for name in LABELS if name in texts}
-    if len(texts.get("color", [])) == 3:
-        _, attributes["color_text"], attributes["color_standardized"] = texts["color"]
+    given = (mention.attributes["texts"].items() for mention in mentions)
+    notes["contradicting_labels"] += sum(
+        _contradicts(text, texts[name]) for found in given for name, text in found if name in LABELS
+    )
+    attributes = {name: text[2] for name, text in texts.items() if name not in LABELS}
+    labels = {name: str(texts[name][2]) for name in LABELS if name in texts}
+    if len(texts.get("color", [])) == 4:
+        _, _, attributes["color_text"], attributes["color_standardized"] = texts["color"]
         labels["color"] = attributes["color_standardized"][0]
     attributes["node"] = next((node for mention in mentions if (node := mention.attributes["node"])), None)
     domains = (mention.attributes["domain_name"] for mention in mentions)

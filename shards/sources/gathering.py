@@ -42,6 +42,7 @@ class Gathering:
         are not empty, and a photograph that is named again is a bad row. Else a second mention is a duplicate:
         "error" raises BadData with both places, "first" keeps the first and rejects the other, "merge" unites them.
     repeats: a photograph that is named again for its product is no fault and counts once; so it is in a merge too.
+        Under another name it is a bad row.
     combine: one mention from all of a product; by default the first non-empty value of each label and attribute.
 
     Going through it again gives the same. ``notes`` counts what was decided on the way: merged_products,
@@ -129,7 +130,7 @@ class Gathering:
                 yield Reject(mention.product_id, name, "unknown_image", f"{mention.where} names an image not listed")
             elif photograph not in photographs:
                 photographs[photograph] = mention.where
-            elif not self._unites:
+            else:
                 why = f"{mention.where}: the same photograph of the same product as in {photographs[photograph]}"
                 yield Reject(mention.product_id, shown(name), "bad_row", why)
         labels = {"split": "train", **combined.labels}

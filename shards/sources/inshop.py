@@ -115,7 +115,8 @@ def _united(mentions: list[Mention], notes: Counter[str]) -> Mention:
     for mention in mentions:
         notes["contradicting_labels"] += sum(labels.get(name, value) != value for name, value in mention.labels.items())
         labels = mention.labels | labels
-        photographs = mention.attributes["photographs"] | photographs
+        for path, seen in mention.attributes["photographs"].items():
+            photographs.setdefault(path, seen)
     if any(mention.labels["split"] == "test" for mention in mentions):
         labels["split"] = "test"
     attributes = mentions[0].attributes | {"photographs": photographs}

@@ -23,7 +23,7 @@ from benchmarks.training import Setting
 from skill_fast.methods import METHODS
 
 TOY = Setting(model="toy", batch=4, precision="fp32", recipes="none")
-LONG = bool(os.environ.get("SKILL_FAST_LONG"))
+LONG = os.environ.get("SKILL_FAST_LONG") == "1"
 OTHERS = [name for name in RECIPES if name != "ours"]
 
 

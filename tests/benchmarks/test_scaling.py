@@ -108,7 +108,7 @@ def test_only_collectives_are_counted():
     assert not traffic.bytes and not traffic.calls
 
 
-LONG = [(0, [1, 2], "fp32"), (1, [2], "bf16")] if os.environ.get("SKILL_FAST_LONG") else []
+LONG = [(0, [1, 2], "fp32"), (1, [2], "bf16")] if os.environ.get("SKILL_FAST_LONG") == "1" else []
 
 
 @pytest.mark.parametrize(("stage", "ranks", "precision"), [(0, [2], "bf16"), (2, [2], "fp32"), *LONG])

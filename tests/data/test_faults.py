@@ -34,7 +34,7 @@ from skill_fast.data.views import ViewGroup
 from skill_fast.errors import BadData, Failure, StorageFailure
 from tests.data.conftest import Product, drawn, fractional_sampling, jpeg, some_products
 
-LONG = bool(os.environ.get("SKILL_FAST_LONG"))
+LONG = os.environ.get("SKILL_FAST_LONG") == "1"
 VIEWS = (ViewGroup("global", (0, 1), 16, (0.4, 1.0)),)
 CONFIG = LoaderConfig(threads=1, window_shards=2, max_skipped_share=1.0)
 

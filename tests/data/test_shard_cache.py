@@ -22,7 +22,7 @@ from skill_fast.data.reader import Reader
 from skill_fast.data.shard_cache import GIB, CacheConfig, NoRoom, ShardCache, Stored
 from skill_fast.errors import BadData, BadUsage, StorageFailure
 
-KILLS = 40 if os.environ.get("SKILL_FAST_LONG") else 4
+KILLS = 40 if os.environ.get("SKILL_FAST_LONG") == "1" else 4
 SIZE = 100_000
 
 

@@ -9,7 +9,7 @@ import sys
 
 import numpy as np
 
-BATCHES, WARM_UP, EVERY = (6000, 1000, 100) if os.environ.get("SKILL_FAST_LONG") else (1500, 500, 50)
+BATCHES, WARM_UP, EVERY = (6000, 1000, 100) if os.environ.get("SKILL_FAST_LONG") == "1" else (1500, 500, 50)
 MOST_MIB_A_THOUSAND = 1.0
 SOAK = """
 import gc, json, sys, threading

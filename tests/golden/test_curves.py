@@ -23,7 +23,7 @@ import pytest
 
 from tests.engine.launch import ROOT, environment, free_port
 
-LONG, WRITE = bool(os.environ.get("SKILL_FAST_LONG")), os.environ.get("SKILL_FAST_GOLDEN") == "write"
+LONG, WRITE = os.environ.get("SKILL_FAST_LONG") == "1", os.environ.get("SKILL_FAST_GOLDEN") == "write"
 GOLDEN = Path(__file__).with_name("curves.json")
 STEPS, FEW = 200, 200 if LONG else 20
 WORLDS, STAGES = (1, 2), (0, 1, 2)

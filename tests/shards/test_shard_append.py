@@ -20,7 +20,7 @@ from shards.selection import Selection
 from shards.verify import verify
 from tests.shards.conftest import photograph
 
-LONG = bool(os.environ.get("SKILL_FAST_LONG"))
+LONG = os.environ.get("SKILL_FAST_LONG") == "1"
 OPERATIONS = ("replace", "unlink", "rename", "rmdir", "fsync")
 """Of the module os: every change that an arrival makes to a disk goes through one of them."""
 

@@ -16,9 +16,10 @@ from shards.append import append
 from shards.build import Progress, build
 from shards.errors import BadData, BadUsage
 from shards.index import describe, read_dataset
+from shards.normalize import Jpeg
 from shards.selection import Selection
 from shards.table_files import TABLES, TableWriter, batch_of
-from shards.writer import header
+from shards.writer import ShardWriter, header
 from tests.shards.conftest import photograph
 
 
@@ -272,3 +273,13 @@ def test_a_link_that_leads_nowhere_is_named(catalogue: Path, tmp_path: Path) -> 
     with pytest.raises(BadUsage, match="out' is a link that leads nowhere"):
         build(catalogue, tmp_path / "out", workers=0)
     assert (tmp_path / "out").is_symlink() and not (tmp_path / "gone").exists()
+
+
+@pytest.mark.parametrize(("max_bytes", "shards"), [(5120, 1), (5119, 2)])
+def test_the_blocks_that_end_an_archive_count_for_its_size(tmp_path: Path, max_bytes: int, shards: int) -> None:
+    """Two products of 2 x (512 + 512) bytes and two blocks of 512; the padding to a whole record counts for nothing."""
+    writer = ShardWriter(tmp_path, max_bytes)
+    for key in ("a", "b"):
+        writer.add(key, b"{}", [Jpeg(b"x" * 512, 1, 1)])
+    writer.close()
+    assert [shard.products for shard in writer.finished] == ([2] if shards == 1 else [1, 1])

@@ -108,9 +108,17 @@ def test_a_manifest_within_the_folder_is_taken(capsys, catalogue: Path, tmp_path
         (["info", "empty"], 3, "holds no dataset.json"),
         (["sheet", "empty", "x.png"], 3, "holds no dataset.json"),
         (["sheet", "empty", "x.txt"], 2, "no picture's name"),
+        (["sheet", "empty", "nodir/x.png"], 2, "'nodir/x.png' would lie in a folder that does not exist"),
+        (["sheet", "empty", "notes.txt/x.png"], 2, "would lie in a folder that does not exist"),
+        (["sheet", "empty", "shot.png"], 2, "'shot.png' is a folder"),
         (["sheet", "empty", "x.png", "--products", "0"], 2, "1 or more"),
         (["build", "demo", "out", "--split", "train=0.5"], 2, "0.5"),
         (["build", "demo", "out", "--drop-duplicates", "far"], 2, "far"),
+        (["build", "demo", "out", "--types", ""], 2, "argument --types: '' names nothing allowed: one name or more"),
+        (["build", "demo", "out", "--crop-to-item", " , "], 2, "argument --crop-to-item: ' , ' names nothing"),
+        (["build", "demo", "out", "--drop-duplicates", ""], 2, "argument --drop-duplicates: '' names nothing"),
+        (["build", "demo", "out", "--split", ""], 2, "the split '' is no NAME=SHARE"),
+        (["build", "demo", "out", "--types", '"shirt'], 2, "can not be read"),
         (["build", "demo", "out", "--types", "spaceship"], 3, "spaceship"),
         (["build", "demo", "out", "--crop-to-item", "shrit"], 3, "did you mean shirt"),
         (["build", "demo", "out", "--ray-address", "1.2.3.4:5"], 2, "with --engine ray alone"),
@@ -126,7 +134,7 @@ def test_a_manifest_within_the_folder_is_taken(capsys, catalogue: Path, tmp_path
 )
 def test_errors_say_what_came_and_end_with_their_code(capsys, tmp_path, monkeypatch, words, code, said) -> None:
     monkeypatch.chdir(tmp_path)
-    for name in ("empty", "flat", "full", "bad/p"):
+    for name in ("empty", "flat", "full", "bad/p", "shot.png"):
         (tmp_path / name).mkdir(parents=True)
     Image.new("RGB", (9, 9)).save(tmp_path / "flat" / "a.png")
     (tmp_path / "full" / "notes.txt").write_text("mine")

@@ -277,6 +277,15 @@ def test_a_foreign_profile_is_applied_and_srgb_is_not(format: str) -> None:
         assert np.abs(found - expected).max() <= 4, (format, len(profile))
 
 
+def test_a_profile_that_is_called_rgb_is_no_srgb() -> None:
+    """As Adobe RGB (1998) is: its name alone does not make its pixels those of sRGB."""
+    profile = swapped(SRGB).replace("BGRs".encode("utf-16-be"), "aRGB".encode("utf-16-be"))
+    assert "aRGB" in ImageCms.getProfileDescription(ImageCms.ImageCmsProfile(io.BytesIO(profile)))
+    data = encode(Image.new("RGB", (16, 16), (180, 120, 60)), "PNG", icc_profile=profile)
+    found = np.asarray(decode(data, 512, PLAIN.max_pixels)).astype(int)
+    assert np.abs(found - (60, 120, 180)).max() <= 4
+
+
 def test_a_profile_for_other_channels_is_ignored() -> None:
     assert_golden(encode(GREY[..., 0], "PNG", icc_profile=swapped(SRGB)), GREY)
 

@@ -476,3 +476,10 @@ def test_somebodys_table_is_not_taken_for_what_a_merge_left(two: tuple[Path, Pat
             merge(tmp_path / "out", two)
     assert [path.name for path in (tmp_path / "out").iterdir()] == [name]
     assert (tmp_path / "out" / name).read_text() == "mine"
+
+
+@pytest.mark.parametrize("sizes", [(1, 0.005), (0.005, 1)])
+def test_of_two_sizes_of_shards_the_larger_is_noted(tmp_path: Path, sizes: tuple[float, float]) -> None:
+    """No shard is larger than the data set says."""
+    sources = [made(tmp_path / name, {name: 1}, shard_mib=size) for name, size in zip("ab", sizes, strict=True)]
+    assert merge(tmp_path / "out", sources)["options"]["shard_mib"] == 1

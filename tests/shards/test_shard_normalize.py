@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
+from shards.decode import decode
 from shards.jpeg import is_plain
 from shards.normalize import Jpeg, Normalization, normalize_bytes, normalize_file, normalize_image
 from shards.perceptual_hash import perceptual_hash
@@ -110,6 +111,13 @@ def test_a_large_jpeg_is_the_same_picture_after_reduced_decoding() -> None:
     assert found.shape == expected.shape and np.abs(found - expected).mean() < 2
 
 
+@pytest.mark.parametrize("side", [1600, 1500, 801, 799])
+def test_reduced_decoding_leaves_twice_what_is_wanted(side: int) -> None:
+    """Half of it may be a border, which trimming cuts off: the item is not enlarged for that."""
+    found = decode(plain_jpeg(Image.new("RGB", (side, 90), (80, 90, 100))), 100, PLAIN.max_pixels)
+    assert 2 * 100 <= max(found.size) < side
+
+
 def test_the_size_of_the_source_is_told(tmp_path: Path) -> None:
     path = tmp_path / "photograph.png"
     path.write_bytes(encode(corners()))
@@ -181,6 +189,26 @@ def test_a_jpeg_of_the_form_is_decoded_whole_before_it_passes() -> None:
     else:
         # libjpeg fills what is missing with grey and says so only in a warning: then the pixels are all there.
         assert (jpeg.width, jpeg.height) == (200, 200)
+
+
+def test_a_jfif_segment_that_announces_a_thumbnail_is_not_of_the_form() -> None:
+    data = bytearray(plain_jpeg(corners()))
+    assert data[6:11] == b"JFIF\0" and data[18:20] == b"\0\0"
+    assert is_plain(bytes(data))
+    for place in (18, 19):
+        other = data.copy()
+        other[place] = 1
+        assert not is_plain(bytes(other)) and changed(bytes(other))
+
+
+def test_catalog_moves_an_item_that_reaches_two_sides_to_the_middle() -> None:
+    """There is no border to cut along its length, yet it lies at the side of the square."""
+    image = Image.new("RGB", (200, 200), "white")
+    image.paste((40, 60, 90), (0, 0, 90, 200))
+    assert changed(plain_jpeg(image), CATALOG)
+    found = pixels(plain_jpeg(image), CATALOG)
+    assert found.shape == (200, 200, 3)
+    assert close(found[100, 100], (40, 60, 90)) and close(found[100, :20], 255) and close(found[100, -20:], 255)
 
 
 def test_catalog_passes_squares_alone_and_those_without_a_border() -> None:

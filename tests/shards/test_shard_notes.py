@@ -40,18 +40,30 @@ def test_notes_are_counted_shown_and_summed(tmp_path: Path) -> None:
         {"contradicting_labels": 3},
         None,
     ]
-    said = "3 labels contradicted an earlier one and were left out"
+    what = "contradicted another of the same product: the first counts, of splits the one furthest from train (test)"
+    said = f"3 labels {what}"
     assert f"  {said}" in list(build_lines(three, read_dataset(three), Progress(), 1.0))
     assert any(line.split(maxsplit=1) == ["noted", said] for line in summary_lines(three, summarize(three)))
     assert not any("noted" in line for line in summary_lines(none, summarize(none)))
-    assert "  1 label contradicted an earlier one and was left out" in [
-        *build_lines(one, read_dataset(one), Progress(), 1.0)
-    ]
+    assert f"  1 label {what}" in [*build_lines(one, read_dataset(one), Progress(), 1.0)]
     merge(tmp_path / "merged", [one, three, none])
     assert noted(tmp_path / "merged") == {"contradicting_labels": 4}
     append(tmp_path / "three.csv", none, workers=0)
     append(tmp_path / "one.csv", none, workers=0)
     assert noted(none) == {"contradicting_labels": 4}
+
+
+@pytest.mark.parametrize("splits", [("train", "test"), ("test", "train")])
+def test_what_is_said_of_contradicting_splits_is_what_happened(tmp_path: Path, splits: tuple[str, str]) -> None:
+    for view in range(2):
+        photograph(tmp_path / f"{view}.png", 20, 24, seed=view)
+    rows = [f"a,{view}.png,{split}" for view, split in enumerate(splits)]
+    (tmp_path / "m.csv").write_text("\n".join(["product_id,image_path,split", *rows]))
+    dataset = build(tmp_path / "m.csv", tmp_path / "out", workers=0)
+    assert noted(tmp_path / "out") == {"contradicting_labels": 1}
+    assert summarize(tmp_path / "out")["labels"]["split"] == {"test": 1}
+    words = "\n".join(build_lines(tmp_path / "out", dataset, Progress(), 1.0))
+    assert "of splits the one furthest from train (test)" in words and "left out" not in words
 
 
 def test_united_products_are_noted(tmp_path: Path) -> None:

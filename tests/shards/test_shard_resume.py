@@ -26,7 +26,7 @@ from shards.table_files import TABLES
 from tests.shards.conftest import photograph
 from tests.shards.test_shard_build import contents
 
-KILLS = 200 if os.environ.get("SKILL_FAST_LONG") else 20
+KILLS = 200 if os.environ.get("SKILL_FAST_LONG") == "1" else 20
 SMALL = {"designs": 6, "photo_side": 24, "shard_mib": 0.025}
 ONE_EACH = 0.001
 """MiB; a product alone may be larger than a shard."""

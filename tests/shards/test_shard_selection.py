@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from shards.build import Progress, build
 from shards.errors import BadData, BadUsage
 from shards.rejects import Reject
-from shards.selection import Selection, parse_split, select, split_of
+from shards.selection import Selection, parse_split, parse_words, select, split_of
 from shards.sources.product import Catalogue, Product
 from tests.shards.conftest import photograph
 
@@ -100,8 +100,42 @@ def test_a_type_that_no_product_has_is_refused_with_those_there_are() -> None:
     with pytest.raises(BadData) as caught:
         select(Catalogue([*TYPED, product(99)], 31), Selection(types=("shirt", "drees")))
     text = str(caught.value)
-    assert "no product has the type 'drees'" in text and "dress (8), shirt (4), (none) (1)" in text
+    assert "no product has the type 'drees'" in text and "dress (8), shirt (4); 1 with no type" in text
     assert "did you mean dress?" in text
+
+
+@given(TEXTS)
+def test_a_type_that_is_offered_can_be_named_as_it_is_written(name: str) -> None:
+    """As the command line takes it; the products of any other type are counted."""
+    with pytest.raises(BadData) as caught:
+        select(Catalogue([product(0, name)], 1), Selection(types=("no such type",)))
+    listed, _, unnamed = caught.value.allowed.removeprefix("the types there are, with their products: ").rpartition(
+        "; "
+    )
+    if unnamed.startswith("1 with no type"):
+        assert listed == "none" and (name != name.strip() or set(name) & set("\r\n\0"))
+    else:
+        offered = f"{listed}; {unnamed}" if listed else unnamed
+        assert parse_words(offered.removesuffix(" (1)")) == (name,)
+
+
+def test_names_as_the_command_line_writes_them() -> None:
+    assert parse_words("CHAIR, SOFA,") == ("CHAIR", "SOFA")
+    assert parse_words('"Tops, long",Skirts,"5"" heels"') == ("Tops, long", "Skirts", '5" heels')
+    for text in ("", " , ", '""'):
+        with pytest.raises(BadUsage, match="names nothing"):
+            parse_words(text)
+    with pytest.raises(BadUsage, match="can not be read"):
+        parse_words('"Tops, long')
+
+
+def test_a_type_with_a_comma_is_offered_in_quotes(tmp_path: Path) -> None:
+    products = [product(0, "Tops, long"), product(1, "")]
+    with pytest.raises(BadData) as caught:
+        select(Catalogue(products, 2), Selection(types=("Tops",)))
+    assert '"Tops, long" (1); 1 with no type' in str(caught.value) and "(none)" not in str(caught.value)
+    found = select(Catalogue(products, 2), Selection(types=parse_words('"Tops, long"')))
+    assert [entry for entry in found.entries if isinstance(entry, Product)] == products[:1]
 
 
 def grouped(*splits: tuple[str, str], given: bool = True) -> Catalogue:
@@ -154,6 +188,15 @@ def test_a_manifest_with_torn_groups_is_built_with_other_splits_only(tmp_path: P
 def test_crop_to_item_names_types_or_all() -> None:
     assert [Selection(crop_to_item=("dress",)).crops(name) for name in ("dress", "shirt")] == [True, False]
     assert Selection(crop_to_item=("all",)).crops("")
+
+
+def test_types_to_be_cropped_must_be_there() -> None:
+    with pytest.raises(BadData, match="no product has the type 'drees'"):
+        select(Catalogue(TYPED, 30), Selection(crop_to_item=("shirt", "drees")))
+    with pytest.raises(BadData, match="no product has the type 'drees'"):
+        select(Catalogue(TYPED, 30), Selection(types=("dress",), crop_to_item=("drees",)))
+    for found in (("shirt", "dress"), ("all",)):
+        select(Catalogue(TYPED, 30), Selection(crop_to_item=found))
 
 
 def test_options_say_what_was_chosen() -> None:

@@ -78,6 +78,53 @@ def test_before_and_after(dataset: Path, source: Path, tmp_path: Path) -> None:
     assert share_of(cell(sheet, blue, 4, True), GROUND, 0) == 1, "it has no third photograph"
 
 
+def pairs_are_right(sheet: Image.Image) -> bool:
+    """Of "green": the second is not written, the third beside its own."""
+    row, half = sorted(COLORS).index("green"), tuple(value // 2 for value in COLORS["green"])
+    shown = [share_of(cell(sheet, row, column, True), VOID, 0) > 0.9 for column in range(6)]
+    return shown == [False, False, True, True, False, False] and share_of(cell(sheet, row, 5, True), half) > 0.5
+
+
+@pytest.mark.parametrize("manifest", [False, True])
+def test_the_source_may_be_named_otherwise_or_moved(
+    source: Path, tmp_path: Path, manifest: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if manifest:
+        rows = [f"{name},{name}/{view}.png" for name in COLORS for view in (0, 1, 2) if name == "green" or view != 1]
+        (source / "list.csv").write_text("\n".join(["product_id,image_path", *rows]))
+    monkeypatch.chdir(tmp_path)
+    names = [Path("source"), Path("./source/../source"), source, tmp_path / "moved"]
+    for built in names[:3]:
+        build(str(built / "list.csv" if manifest else built), tmp_path / "shards", workers=0, overwrite=True)
+        for named in names:
+            if named.name == "moved":
+                source.rename(named)
+            write_sheet(
+                tmp_path / "shards", tmp_path / "sheet.png", source=str(named / "list.csv" if manifest else named)
+            )
+            assert pairs_are_right(Image.open(tmp_path / "sheet.png")), (built, named)
+        names[-1].rename(source)
+    assert capsys.readouterr().err == ""
+
+
+def test_photographs_that_can_not_be_paired_are_shown_without_an_after(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a note of the source it was built from, and where a product has gained a photograph since."""
+    monkeypatch.chdir(tmp_path)
+    build("source", tmp_path / "shards", workers=0)
+    (tmp_path / "shards" / ".built.json").unlink()
+    framed(source / "red" / "1.png", COLORS["blue"])
+    write_sheet(tmp_path / "shards", tmp_path / "sheet.png", source=str(source))
+    sheet = Image.open(tmp_path / "sheet.png")
+    for name in ("red", "green"):
+        for column in (1, 3, 5):
+            assert share_of(cell(sheet, sorted(COLORS).index(name), column, True), VOID, 0) > 0.9
+    blue = sorted(COLORS).index("blue")
+    assert share_of(cell(sheet, blue, 1, True), COLORS["blue"]) > 0.5
+    assert "2 of 3 products have other photographs" in capsys.readouterr().err
+
+
 def test_products_are_chosen_by_the_seed(dataset: Path, source: Path, tmp_path: Path) -> None:
     sheets = []
     for seed in (0, 0, 1, 2):

@@ -22,7 +22,7 @@ from tests.shards.conftest import photograph
 from tests.shards.test_shard_build import contents
 from tests.shards.test_shard_resume import Stop
 
-DISKS = 50 if os.environ.get("SKILL_FAST_LONG") else 10
+DISKS = 50 if os.environ.get("SKILL_FAST_LONG") == "1" else 10
 NAMESPACES = (["unshare", "--map-root-user", "--mount"], ["unshare", "--mount"])
 """Ways to mount a disk that no one else sees: without privileges, or as root where users may not."""
 

@@ -27,7 +27,7 @@ from shards.table_files import TABLES
 from shards.verify import verify
 from tests.shards.conftest import photograph
 
-LONG = bool(os.environ.get("SKILL_FAST_LONG"))
+LONG = os.environ.get("SKILL_FAST_LONG") == "1"
 
 
 def redescribe(folder: Path) -> None:
@@ -163,6 +163,25 @@ def test_full_names_the_product_of_a_damaged_photograph(dataset: Path) -> None:
     named = [finding for finding in findings if finding.product]
     assert {finding.product for finding in named} == {product["product_id"]}
     assert f"crc32 of {row['key']}.{row['view']:02d}.jpg: expected {row['crc32']:08x}" in str(named[0])
+
+
+@pytest.mark.parametrize(
+    ("options", "fault"),
+    [({"subsampling": 0}, "sampling"), ({"progressive": True}, "frame"), ({"comment": b"x"}, "COM")],
+)
+def test_full_finds_a_photograph_of_another_form(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], fault: str
+) -> None:
+    """Though all sums are right, and every decoder takes it: the hardware's does not."""
+    (tmp_path / "in" / "a").mkdir(parents=True)
+    Image.new("RGB", (40, 40), (80, 90, 100)).save(tmp_path / "in" / "a" / "0.jpg", **{"subsampling": 2, **options})
+    build(tmp_path / "in", tmp_path / "right", preprocess="none", workers=0)
+    assert verify(tmp_path / "right", full=True, workers=1).findings == []
+    monkeypatch.setattr("shards.normalize.is_plain", lambda data: True)
+    build(tmp_path / "in", tmp_path / "out", preprocess="none", workers=0)
+    assert verify(tmp_path / "out").findings == []
+    (finding,) = verify(tmp_path / "out", full=True, workers=1).findings
+    assert finding.product == "a" and finding.what == "JPEG of a.00.jpg" and fault in str(finding.found)
 
 
 def test_cut_missing_and_stray_files(dataset: Path) -> None:

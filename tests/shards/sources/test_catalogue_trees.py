@@ -14,7 +14,13 @@ from shards.rejects import Reject
 from shards.sources.catalogue import choose_format, open_catalogue
 from shards.sources.product import Product
 from shards.summary import summarize
-from tests.shards.sources.trees import ABO_IMAGES, HM_ARTICLES, INSHOP_PARTITION, MYNTRA_STYLES, TREES, put, text
+from tests.shards.sources.trees import (
+    HM_ARTICLES,
+    INSHOP_PARTITION,
+    MYNTRA_STYLES,
+    TREES,
+    put,
+)
 
 
 def read(root, format: str, **options) -> tuple[dict[str, Product], list[Reject]]:
@@ -77,80 +83,6 @@ def test_what_is_missing_is_named(format: str, tmp_path: Path) -> None:
         "myntra": ["styles.csv", "images"],
     }[format]
     assert all(name in str(caught.value) for name in needed) and str(tmp_path) in str(caught.value)
-
-
-def test_abo(tmp_path: Path) -> None:
-    root = TREES["abo"](tmp_path)
-    products, rejects = read(root, "abo")
-    assert list(products) == ["B01", "B02", "B03"]
-    chair = products["B01"]
-    # Two marketplaces, one product: its photographs are united in order, an image that both name is there once.
-    assert names(chair, root) == [f"images/small/{name}" for name in ("81/81e2.jpg", "01/0101.jpg", "01/0104.jpg")]
-    # en_US, else en_*, else the first: each field by itself, over both listings.
-    assert (chair.product_type, chair.color, chair.pattern) == ("CHAIR", "Blue", "Solid")
-    assert chair.attributes == {
-        "brand": "Rivet",
-        "color_standardized": ["Blue", "Teal"],
-        "color_text": "Azure",
-        "domain_names": ["amazon.de", "amazon.com"],
-        "item_name": "Chair, Azure",
-        "model_year": 2019,
-        "node": "/Möbel/Stühle",
-    }
-    assert (chair.variant_group, chair.split) == ("", "train")
-    assert products["B02"].product_type == "CELLULAR_PHONE_CASE", "a plain string, as the README has it"
-    assert products["B03"] == Product("B03", ()), "any key may be missing"
-    found = [(reject.reason, reject.product_id, reject.image_path, reject.detail) for reject in rejects]
-    assert found[0][:3] == ("unknown_image", "B01", "gone") and "listings_0.json.gz line 1" in found[0][3]
-    assert found[1][0] == "bad_row" and "listings_0.json.gz line 4: no JSON object with an item_id" in found[1][3]
-    assert found[2][0] == "bad_row" and "listings_0.json.gz line 5: not JSON" in found[2][3]
-    assert len(found) == 3
-
-
-def test_abo_colours_may_be_standardized_without_a_text(tmp_path: Path) -> None:
-    root = TREES["abo"](tmp_path)
-    colors = [{"language_tag": "en_US", "standardized_values": ["Black", "Grey"]}, text("Noir", "fr_FR")]
-    listing = {"item_id": "B09", "color": colors, "brand": [{"standardized_values": ["X"]}, text("Y", "fr_FR")]}
-    put(root, "listings/metadata/listings_f.json.gz", gzip.compress(json.dumps(listing).encode()))
-    product = read(root, "abo")[0]["B09"]
-    assert product.color == "Black"
-    assert product.attributes == {"brand": "Y", "color_standardized": ["Black", "Grey"]}, "and no colour's text"
-
-
-def test_abo_takes_the_originals_where_they_are(tmp_path: Path) -> None:
-    root = TREES["abo"](tmp_path)
-    (root / "images" / "original").mkdir()
-    products, _ = read(root, "abo")
-    assert names(products["B02"], root) == ["images/original/02/0202.jpg"]
-
-
-def test_abo_with_damaged_files(tmp_path: Path) -> None:
-    root = TREES["abo"](tmp_path)
-    listing = root / "listings" / "metadata" / "listings_f.json.gz"
-    lines = b'{"item_id": "B04", "main_image_id": "0202"}\n' * 4_000
-    listing.write_bytes(gzip.compress(lines)[:-40])
-    products, rejects = read(root, "abo")
-    assert list(products) == ["B01", "B02", "B03", "B04"]
-    assert "listings_f.json.gz line" in rejects[-1].detail and "damaged" in rejects[-1].detail
-    listing.write_bytes(b"no gzip at all")
-    _, rejects = read(root, "abo")
-    assert rejects[-1].detail.startswith("listings_f.json.gz line 1: the gzip file is damaged")
-    images = root / "images" / "metadata" / "images.csv.gz"
-    images.write_bytes(images.read_bytes()[:-9])
-    with pytest.raises(BadData, match=r"images\.csv\.gz' is a damaged gzip file"):
-        open_catalogue(root, "abo")
-    images.write_bytes(gzip.compress(ABO_IMAGES.replace("path", "file").encode()))
-    with pytest.raises(BadData, match="no column path"):
-        open_catalogue(root, "abo")
-
-
-def test_abo_never_leaves_its_tree(tmp_path: Path) -> None:
-    root = TREES["abo"](tmp_path)
-    wild = ABO_IMAGES.replace("81/81e2.jpg", "../../../etc/passwd").replace("02/0202.jpg", "/etc/passwd")
-    put(root, "images/metadata/images.csv.gz", gzip.compress(wild.encode()))
-    products, rejects = read(root, "abo")
-    assert not products["B02"].photographs and names(products["B01"], root)[0] == "images/small/01/0101.jpg"
-    assert {r.image_path for r in rejects if r.reason == "unknown_image"} == {"81e2", "0202", "gone"}
 
 
 def test_sop(tmp_path: Path) -> None:
@@ -356,6 +288,19 @@ def test_inshop_one_item_in_two_folders(tmp_path: Path) -> None:
     assert product.product_type == "Dresses" and found.notes["contradicting_labels"] == 1
 
 
+def test_what_inshop_says_of_photographs_is_in_their_order(tmp_path: Path) -> None:
+    """View n of a product is the n-th of them; of a photograph that is listed again the first line holds."""
+    root = TREES["inshop"](tmp_path)
+    lines = [f"img/WOMEN/Dresses/id_00000002/02_{view}_front.jpg" for view in (7, 5, 6)]
+    more = "".join(f"{line} id_00000002 train\n" for line in lines) + f"{lines[0]} id_00000002 query\n"
+    put(root, "Eval/list_eval_partition.txt", INSHOP_PARTITION.replace("6\n", "10\n", 1) + more)
+    product = read(root, "inshop")[0]["id_00000002_02"]
+    told = product.attributes["photographs"]
+    assert list(told) == [name.removeprefix("Img/") for name in names(product, root)]
+    assert [name.rpartition("/")[2][:4] for name in told] == ["02_1", "02_2", "02_7", "02_5", "02_6"]
+    assert told[lines[0]]["partition"] == "train"
+
+
 def test_inshop_photographs_in_upper_case(tmp_path: Path) -> None:
     root = TREES["inshop"](tmp_path)
     for name in ("Eval/list_eval_partition.txt", "Anno/attributes/list_color_cloth.txt"):
@@ -394,3 +339,42 @@ def test_values_that_no_list_should_hold_cost_their_row_alone(tmp_path: Path) ->
         "listings_f.json.gz line 1: domain_name is ['amazon'], allowed: text",
         "listings_f.json.gz line 3: an image id is no Unicode text: surrogates not allowed",
     ]
+
+
+def test_an_inshop_photograph_must_lie_in_a_gender_and_a_type(tmp_path: Path) -> None:
+    root = TREES["inshop"](tmp_path)
+    short = [f"{path}/02_1_front.jpg" for path in ("img/id_00000002", "WOMEN/Dresses", "img")]
+    more = "".join(f"{path} id_00000002 train\n" for path in short)
+    put(root, "Eval/list_eval_partition.txt", INSHOP_PARTITION.replace("6\n", "9\n", 1) + more)
+    products, rejects = read(root, "inshop")
+    assert len(products["id_00000002_02"].photographs) == 2
+    told = [reject for reject in rejects if reject.image_path in short]
+    assert [reject.reason for reject in told] == ["bad_row"] * 3
+    assert all("allowed: the like of img/MEN/Pants/" in reject.detail for reject in told)
+
+
+@pytest.mark.parametrize("digits", [8, 11])
+def test_an_hm_article_has_ten_digits_or_has_lost_one_zero(tmp_path: Path, digits: int) -> None:
+    root = TREES["hm"](tmp_path)
+    put(root, "articles.csv", HM_ARTICLES + hm_row("1234567890123"[:digits], "x") + hm_row("123456789", "x"))
+    products, rejects = read(root, "hm")
+    assert list(products)[-1] == "0123456789" and len(products) == 4
+    assert "1234567890123"[:digits] in [reject.product_id for reject in rejects]
+
+
+def test_hm_leaves_out_every_column_of_codes(tmp_path: Path) -> None:
+    root = TREES["hm"](tmp_path)
+    head, *rows = HM_ARTICLES.splitlines()
+    codes = "section_no,section_code,section_id,section_name"
+    put(root, "articles.csv", "\n".join([f"{head},{codes}", *(f"{row},1,2,3,Womens" for row in rows)]))
+    products, _ = read(root, "hm")
+    for product in products.values():
+        assert product.attributes["section_name"] == "Womens"
+        assert not {"section_no", "section_code", "section_id"} & product.attributes.keys()
+
+
+def test_a_path_of_sop_may_hold_spaces(tmp_path: Path) -> None:
+    root = TREES["sop"](tmp_path)
+    line = "59553 11320 3 chair_final/old and new.JPG\n"
+    put(root, "Ebay_test.txt", (root / "Ebay_test.txt").read_text() + line)
+    assert names(read(root, "sop")[0]["11320"], root) == ["chair_final/old and new.JPG"]

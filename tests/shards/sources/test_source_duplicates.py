@@ -33,7 +33,7 @@ def myntra_twice(root: Path) -> Path:
     return root
 
 
-LONG = os.environ.get("SKILL_FAST_LONG")
+LONG = os.environ.get("SKILL_FAST_LONG") == "1"
 IDS = """
 import sys
 from shards.sources import spool
