@@ -160,7 +160,7 @@ def _shared(asked: Asked, run: Path) -> dict[str, Any]:
     ds_config = config["ds_config"]
     precision = next((name for name in ("bf16", "fp16") if ds_config.get(name, {}).get("enabled")), "fp32")
     about = {"method": asked.name, "seed": asked.seed, "steps": asked.steps, "precision": precision}
-    return {**about, "settings": read_settings(run), **config["provenance"]}
+    return {**about, "settings_sha256": read_settings(run), **config["provenance"]}
 
 
 def kept(out: Path | None, asked: Asked) -> list[dict[str, Any]]:
@@ -175,7 +175,7 @@ def kept(out: Path | None, asked: Asked) -> list[dict[str, Any]]:
     mine = list(last.values())
     if not {f"methods/{asked.name}/{score}" for score in SCORES} <= last.keys():
         return []
-    settings = {line.get("settings") for line in mine}
+    settings = {line.get("settings_sha256") for line in mine}
     if settings != {asked.settings()}:
         unknown = None in settings
         raise BadUsage(

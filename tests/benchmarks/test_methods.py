@@ -62,7 +62,7 @@ def test_a_study_goes_on_from_its_records_and_ablations_change_one_thing(drawn, 
     line = {"seed": 0, "steps": 3, "value": 0.5, "unit": "share", "controls": dict.fromkeys(CONTROLS, 0.1)}
 
     def record(asked, run):
-        shared = {"method": asked.name, "settings": "those", **line}
+        shared = {"method": asked.name, "settings_sha256": "those", **line}
         yield from ({"what": f"methods/{asked.name}/{score}", **shared} for score in SCORES)
 
     monkeypatch.setattr(methods, "score_records", record)
@@ -80,7 +80,7 @@ def test_a_study_goes_on_from_its_records_and_ablations_change_one_thing(drawn, 
     twice = out.read_text()
     out.write_text(twice + twice)
     assert len(method_runs.kept(out, Asked("skill", 0, 3, method_runs.TRAIN, ""))) == len(SCORES), "a run once"
-    out.write_text(twice.replace('"settings": "those", ', ""))
+    out.write_text(twice.replace('"settings_sha256": "those", ', ""))
     assert main(arguments) == 2 and "from before settings were recorded" in capsys.readouterr().err
     out.write_text(twice)
     torn = out.read_text().splitlines()[1:]
