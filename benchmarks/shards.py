@@ -163,7 +163,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--repeats", type=count, default=3, help="of each speed (default %(default)s)")
     parser.add_argument(
         "--memory",
-        type=count_or_none,
+        type=count,
         nargs="*",
         default=[10_000, 100_000],
         help="products whose builds' peaks are compared",
@@ -171,17 +171,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--scale", type=count_or_none, default=0, help="products of a catalogue that is built and opened"
     )
-    parser.add_argument(
-        "--workers", type=count_or_none, default=2, help="for --memory and --scale (default %(default)s)"
-    )
+    parser.add_argument("--workers", type=count, default=2, help="for --memory and --scale (default %(default)s)")
     parser.add_argument("--budget-s", type=above_0, default=math.inf, help="no measurement starts after it (none)")
     parser.add_argument("--scratch", type=Path, help="folder for what is built (default: a temporary one)")
     options = parser.parse_args(arguments)
-    for name, least in (("images", 0), ("repeats", 1), ("scale", 0), ("workers", 1)):
-        if getattr(options, name) < least:
-            parser.error(f"--{name} is {getattr(options, name)}, allowed: {least} or more")
-    if any(products < 1 for products in options.memory):
-        parser.error(f"--memory is {' '.join(map(str, options.memory))}, allowed: 1 or more products, or none")
     return exit_with(lambda: _measure(options))
 
 

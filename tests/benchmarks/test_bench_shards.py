@@ -97,7 +97,7 @@ def test_nothing_is_measured_of_nothing(words: str, tmp_path: Path, capsys: pyte
     with pytest.raises(SystemExit) as ended:
         shards.main(arguments)
     said = capsys.readouterr().err
-    assert ended.value.code == 2 and f"{option} is " in said and value in said and "allowed: " in said
+    assert ended.value.code == 2 and f"argument {option}: " in said and value in said and "allowed: " in said
     assert not (tmp_path / "out.jsonl").exists()
 
 
