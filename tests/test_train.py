@@ -15,7 +15,7 @@ import torch
 import yaml
 
 import skill_fast
-from skill_fast.evaluate import embed, suite
+from skill_fast.evaluate import command, embed
 from skill_fast.methods import METHODS
 from skill_fast.presets import PRESETS
 from skill_fast.report import page
@@ -65,7 +65,7 @@ def test_the_commands_take_the_run(unbroken, drawn, tmp_path):
     assert encoder(torch.rand(2, 3, 32, 32)).shape == (2, 24)
     out = [str(tmp_path / name) for name in ("embeddings.parquet", "scores.json", "page.html")]
     assert embed.main([str(unbroken), "--data", str(drawn), "--out", out[0]]) == 0
-    assert suite.main([str(unbroken), "--tasks", "knn,color,retrieval", "--json", out[1]]) == 0
+    assert command.main([str(unbroken), "--tasks", "knn,color,retrieval", "--json", out[1]]) == 0
     assert page.main([str(unbroken), "--out", out[2]]) == 0
     rows = json.loads(Path(out[1]).read_text())["rows"]
     assert list(rows) == ["trained", "untrained", "raw pixels", "grey pixels", "colour histogram"]

@@ -8,7 +8,7 @@ import shutil
 import pyarrow.parquet as pq
 import pytest
 
-from skill_fast.evaluate import embed, suite
+from skill_fast.evaluate import command, embed
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def test_embeddings_and_scores_are_those_of_the_folder(tmp_path, run, demo, remo
         options = ["--data", data, "--device", "cpu", *more]
         assert embed.main([str(run), *options, "--out", str(tmp_path / f"{name}.parquet")]) == 0
         vectors.append(pq.read_table(tmp_path / f"{name}.parquet"))
-        assert suite.main([str(run), *options, "--tasks", "knn", "--json", str(tmp_path / "scores.json")]) == 0
+        assert command.main([str(run), *options, "--tasks", "knn", "--json", str(tmp_path / "scores.json")]) == 0
         scores.append(json.loads((tmp_path / "scores.json").read_text()))
     assert vectors[0].equals(vectors[1])
     assert scores[0]["rows"] == scores[1]["rows"] and scores[1]["data"] == remote
@@ -37,5 +37,5 @@ def test_embeddings_and_scores_are_those_of_the_folder(tmp_path, run, demo, remo
 )
 def test_a_bound_that_can_not_be_is_refused(tmp_path, run, remote, capsys, gib, said):
     cache = ["--cache-dir", str(tmp_path), "--cache-gib", gib]
-    assert suite.main([str(run), "--data", remote, "--device", "cpu", *cache]) == 2
+    assert command.main([str(run), "--data", remote, "--device", "cpu", *cache]) == 2
     assert said in capsys.readouterr().err

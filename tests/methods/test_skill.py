@@ -61,7 +61,8 @@ def test_the_loss_is_the_definition_on_the_networks_outputs():
     ]
     assert len(terms) == (2 * (2 + 2) - 2) * 3
     torch.testing.assert_close(loss, sum(terms) / len(terms), rtol=1e-5, atol=1e-6)
-    assert set(logged) == {"loss", "teacher_entropy", "kl"}
+    assert set(logged) == {"loss", "teacher_entropy", "kl", "center_norm"}
+    assert float(logged["center_norm"]) == pytest.approx(float(skill.center.norm()))
     loss.backward()
     assert all(weight.grad is None for weight in skill.teacher.parameters())
     assert skill.student.head.last_layer.weight.grad.abs().sum() > 0
