@@ -117,11 +117,15 @@ def read_config(run: Path) -> dict[str, Any]:
 
 
 def read_settings(run: Path) -> str:
-    """Fingerprint of the settings that a run had."""
+    """Fingerprint of the settings that a run had. Raises BadData."""
     config = read_config(run)
-    ds_config = config.pop("ds_config")
-    config.pop("provenance")
-    return _settings(config, ds_config, json.loads((run / "model.json").read_text(encoding="utf-8"))["dataset"])
+    try:
+        ds_config = config.pop("ds_config")
+        config.pop("provenance")
+        dataset = json.loads((run / "model.json").read_text(encoding="utf-8"))["dataset"]
+        return _settings(config, ds_config, dataset)
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        raise BadData(f"'{run}' does not say its settings: {error!r}", change="another --runs") from error
 
 
 def score_records(asked: Asked, run: Path) -> Iterator[dict[str, Any]]:

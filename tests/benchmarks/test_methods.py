@@ -48,6 +48,10 @@ def test_two_methods_are_trained_and_tabled_by_one_command(drawn, tmp_path, capf
     other[other.index("--out") + 1] = str(tmp_path / "other.jsonl")
     assert main(other) == 2 and "is a finished run of other settings" in capfd.readouterr().err
     assert not (tmp_path / "other.jsonl").exists()
+    model = tmp_path / "runs" / "simclr-0" / "model.json"
+    model.rename(model.with_suffix(".away"))
+    assert main(other) == 3 and "does not say its settings" in capfd.readouterr().err
+    model.with_suffix(".away").rename(model)
     speed = [*arguments, "--speed-only"]
     assert main(speed) == 0
     added = [json.loads(line) for line in out.read_text().splitlines()][len(records) :]
