@@ -7,6 +7,7 @@ are taken seed by seed; their mean has a 95 % interval by Student's t over seeds
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -47,14 +48,20 @@ FINDINGS = [
 """The papers' orders (SkiLL's tables 2 to 4 and its ablations). The last two "help" are this project's questions."""
 
 
+def by_steps(records: Sequence[Record]) -> dict[int, list[Record]]:
+    """Records of runs by their length in steps, the length with most records first; records of speed are in each."""
+    mine = [r for r in records if r.kind == "methods" and r.value is not None]
+    speeds = [r for r in mine if r.what.endswith(SPEED)]
+    scores = [r for r in mine if not r.what.endswith(SPEED)]
+    lengths = Counter(r.fields["steps"] for r in scores)
+    return {steps: [r for r in scores if r.fields["steps"] == steps] + speeds for steps, _ in lengths.most_common()}
+
+
 def runs_of(records: Sequence[Record]) -> dict[str, dict[int, dict[str, float]]]:
-    """Scores by method and seed; of two records of one run the later. Only runs of the most frequent length."""
-    mine = [r for r in records if r.kind == "methods" and r.value is not None and not r.what.endswith(SPEED)]
-    lengths = [record.fields["steps"] for record in mine]
-    steps = max(set(lengths), key=lambda length: (lengths.count(length), length), default=None)
+    """Scores by method and seed, of runs of one length; of two records of one run the later."""
     found: dict[str, dict[int, dict[str, float]]] = {}
-    for record in mine:
-        if record.fields["steps"] == steps and record.value is not None:
+    for record in records:
+        if record.value is not None and not record.what.endswith(SPEED):
             score = record.name.partition("/")[2]
             found.setdefault(record.fields["method"], {}).setdefault(record.fields["seed"], {})[score] = record.value
     return found
@@ -102,20 +109,24 @@ def verdict(differences: Sequence[float]) -> str:
 
 
 def finding_table(records: Sequence[Record]) -> Table:
-    """Each finding: the difference over the seeds that both sides have, and what it says."""
+    """Each finding whose two sides have runs: the difference over the seeds that both have, and what it says."""
     runs, rows = runs_of(records), []
     for finding in FINDINGS:
         one, other = runs.get(finding.better, {}), runs.get(finding.worse, {})
+        if not one or not other:
+            continue
         differences = [one[seed][finding.score] - other[seed][finding.score] for seed in sorted({*one} & {*other})]
         heading = " ".join(SCORES[finding.score][0].split())
         shown = f"{'+' * (interval(differences)[0] >= 0)}{cell(differences)}" if differences else ""
         rows.append((finding.says, heading, str(len(differences)), shown, verdict(differences)))
-    return texts(
-        "Differences, seed by seed.", ("finding", "by", "seeds", "difference", "here"), rows if runs else [], ABSENT
-    )
+    header = ("finding", "by", "seeds", "difference", "here")
+    return texts("Differences, seed by seed.", header, rows, "No finding has runs on both of its sides.")
 
 
 def study(records: Sequence[Record]) -> str:
-    """docs/study.md's part."""
-    tables = (score_table(records), finding_table(records))
-    return "\n".join(f"{table.title}\n\n{markdown(table)}" for table in tables)
+    """docs/study.md's part: both tables for each length of runs, the length with most records first."""
+    parts: list[str] = []
+    for steps, mine in by_steps(records).items():
+        tables = (score_table(mine), finding_table(mine))
+        parts += [f"### {steps:,} steps\n", *(f"{table.title}\n\n{markdown(table)}" for table in tables)]
+    return "\n".join(parts) if parts else f"{ABSENT}\n"

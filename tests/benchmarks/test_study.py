@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks.archive import Record
 from benchmarks.method_runs import CONTROLS, SCORES
-from benchmarks.study import FINDINGS, finding_table, runs_of, score_table, study, verdict
+from benchmarks.study import FINDINGS, by_steps, finding_table, runs_of, score_table, study, verdict
 
 PATTERN = "knn/pattern/accuracy"
 
@@ -45,9 +45,24 @@ def test_photographs_that_were_built_otherwise_lend_no_controls():
     assert rows["raw pixels"][1] == "0.100" and rows["skill_no_preprocessing"][1] == "0.400"
 
 
-def test_only_the_most_frequent_length_is_tabled_and_the_later_record_counts():
-    records = [*run("skill", 0, 0.5, steps=4), *run("skill", 0, 0.6), *run("dino", 0, 0.2), *run("dino", 0, 0.3)]
+def test_the_later_record_of_a_run_counts():
+    records = [*run("skill", 0, 0.6), *run("dino", 0, 0.2), *run("dino", 0, 0.3)]
     assert {name: of[0][PATTERN] for name, of in runs_of(records).items()} == {"skill": 0.6, "dino": 0.3}
+
+
+def test_each_length_has_tables_of_its_own_and_the_one_with_most_records_comes_first():
+    speed = Record(
+        {"what": "methods/dino/products_per_s", "value": 70.0, "unit": "products/s", "steps": 80}, "s.jsonl", 1
+    )
+    records = [*run("skill", 0, 0.5, steps=1400), *run("skill", 0, 0.6), *run("dino", 0, 0.2), speed]
+    lengths = by_steps(records)
+    assert list(lengths) == [900, 1400], "speed is no length of its own"
+    assert runs_of(lengths[900])["skill"][0][PATTERN] == 0.6 and runs_of(lengths[1400])["skill"][0][PATTERN] == 0.5
+    first, second = study(records).split("### 1,400 steps\n\n")
+    assert first.startswith("### 900 steps\n\nMeans over seeds") and "| dino | 1 | 0.200 |" in first
+    assert "SkiLL before DINO | kNN pattern | 1 | +0.400 | one seed: as the papers say" in first
+    assert "| 70 |" in first and "dino" not in second, "a method has a row where it has runs"
+    assert second.endswith("No finding has runs on both of its sides.\n")
 
 
 @pytest.mark.parametrize(
@@ -82,4 +97,4 @@ def test_weak_color_is_judged_by_the_entropy():
 
 
 def test_without_records_the_page_says_so():
-    assert study([]).count("No run of `benchmarks.methods` is on record.") == 2
+    assert study([]) == "No run of `benchmarks.methods` is on record.\n"
