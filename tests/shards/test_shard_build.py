@@ -21,11 +21,7 @@ from shards.selection import Selection
 from shards.table_files import TABLES, TableWriter, batch_of
 from shards.writer import ShardWriter, header
 from tests.shards.conftest import photograph
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    """Every file under a final name."""
-    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+from tests.shards.data_sets import contents
 
 
 def test_two_builds_are_equal_byte_for_byte_for_any_number_of_workers(catalogue: Path, tmp_path: Path) -> None:
