@@ -2,33 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from shards.append_write import ALREADY_THERE, BUILD, prepare
+from shards.append_build import begin, build_new, noting, say_what_is_not_listed
+from shards.append_write import BUILD, prepare
 from shards.arrival import ARRIVAL, arrive, held, prepared
-from shards.build import NothingWritten, build
+from shards.build import NothingWritten
 from shards.counting import Progress
 from shards.errors import BadData, BadUsage
 from shards.index import APPEND_FOLDER, DATASET, read_dataset
 from shards.lacking import KnownProducts, KnownRejects, Lacking, NothingNew
-from shards.lock import LOCK
-from shards.new_file import write_new
 from shards.own_files import refuse_foreign, refuse_overlap
 from shards.places import Place, place
-from shards.selection import Selection
 from shards.sources.catalogue import choose_format
-from shards.sources.product import Catalogue, Product
-from shards.summary import printable
-from shards.torn_groups import check_groups, grouped_products
 from shards.verify import verify
 
 ON_DUPLICATE = ("error", "first")
-REQUEST = "request.json"
 
 
 def append(
@@ -105,17 +97,15 @@ def append_told(
     while True:
         with held(folder) as staging:
             dataset = _whole(folder)
-            _begin(
-                staging, {"source": str(source), "format": taken, "demo": demo_options, "to": dataset["fingerprint"]}
-            )
+            begin(staging, {"source": str(source), "format": taken, "demo": demo_options, "to": dataset["fingerprint"]})
             was_built = (staging / BUILD / DATASET).is_file()
             try:
                 with KnownProducts(folder) as known, KnownRejects(folder) as listed:
                     narrow = Lacking(known, listed, on_duplicate, folder)
-                    noted = _noted(narrow, folder, staging)
-                    built = _build(staging / BUILD, source, dataset, noted, format=taken, **how, **demo_options)
+                    noted = noting(narrow, folder, staging)
+                    built = build_new(staging / BUILD, source, dataset, noted, format=taken, **how, **demo_options)
             except (NothingNew, NothingWritten):
-                _say_what_is_not_listed(narrow)
+                say_what_is_not_listed(narrow)
                 shutil.rmtree(staging)
                 return Appended(dataset, 0, narrow.already_there, prepared_before)
             except BadData:
@@ -134,55 +124,6 @@ def append_told(
 
 def _last_appended(dataset: dict[str, Any]) -> dict[str, Any]:
     return dict(dataset["options"]["appended"][-1])
-
-
-def _noted(narrow: Lacking, folder: Path, staging: Path) -> Callable[[Catalogue], Catalogue]:
-    """Keeps how many products are there already, for a build that goes on in another process."""
-
-    def noted(catalogue: Catalogue) -> Catalogue:
-        try:
-            left = narrow(catalogue)
-        finally:
-            _say_what_is_not_added(narrow.photographs_not_added)
-        found = {"already_there": narrow.already_there, "photographs_not_added": narrow.photographs_not_added}
-        write_new(staging / ALREADY_THERE, json.dumps(found).encode())
-        _check_groups(folder, left)
-        return left
-
-    return noted
-
-
-def _check_groups(folder: Path, left: Catalogue) -> None:
-    """Raise BadData where a new product is in another split than its variant group, old products and new ones."""
-
-    def products() -> Iterator[Product]:
-        yield from grouped_products(folder)
-        yield from (entry for entry in left.entries if isinstance(entry, Product))
-
-    check_groups(
-        products,
-        f"'{folder}' with what is to be appended",
-        "give the new products the splits of their groups, or build all anew with --split",
-    )
-
-
-def _say_what_is_not_added(photographs: int) -> None:
-    if photographs:
-        print(
-            f"products that are there already have {photographs:,} more photographs in the source, which are not "
-            "added: build these products apart and merge --on-duplicate merge",
-            file=sys.stderr,
-        )
-
-
-def _say_what_is_not_listed(narrow: Lacking) -> None:
-    if (first := narrow.first_not_listed) is not None:
-        several = narrow.not_listed > 1
-        line = (
-            f"{narrow.not_listed:,} {'rows or files' if several else 'row or file'} of the source can not be used and "
-            f"{'are' if several else 'is'} not listed, for nothing is added (first: {first.reason}, {first.detail})"
-        )
-        print(printable(line), file=sys.stderr)
 
 
 def _check(folder: Place, on_duplicate: str) -> None:
@@ -213,39 +154,3 @@ def _whole(folder: Path) -> dict[str, Any]:
             change="build it again from the whole catalogue",
         )
     return dataset
-
-
-def _begin(staging: Path, request: dict[str, Any]) -> None:
-    """What another append, or one to another state of the data set, has prepared goes."""
-    text = json.dumps(request, indent=1, sort_keys=True).encode()
-    path = staging / REQUEST
-    if path.is_file() and path.read_bytes() == text:
-        return
-    for old in staging.iterdir():
-        if old.is_dir():
-            shutil.rmtree(old)
-        elif old.name != LOCK:
-            old.unlink()
-    write_new(path, text)
-
-
-def _build(
-    out: Path, source: str | Place, dataset: dict[str, Any], narrow: Callable[[Catalogue], Catalogue], **how: Any
-) -> dict[str, Any]:
-    """The new products as a data set of their own; one that was finished before is taken as it is."""
-    options = dataset["options"]
-    same = {name: options[name] for name in ("preprocess", "max_side", "jpeg_quality", "shard_mib")}
-    if (out / DATASET).is_file():
-        return read_dataset(out)
-    selection = Selection(types=tuple(options.get("types", ())), split=tuple(options.get("split", {}).items()))
-    return build(
-        source,
-        out,
-        **same,
-        crop_to_item=options.get("crop_to_item", ()),
-        drop_duplicates=options.get("drop_duplicates", ()),
-        on_duplicate=options.get("on_duplicate", "error"),
-        selection=selection,
-        narrow=narrow,
-        **how,
-    )

@@ -13,14 +13,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
+from shards.build_options import checked_options
 from shards.counting import Progress
-from shards.duplicates import KINDS
 from shards.engines import Engine, Task, open_engine
 from shards.errors import BadData, BadUsage, Failure
 from shards.finished import already_finished, note_built
@@ -28,7 +27,7 @@ from shards.identity import Identity
 from shards.in_order import in_order, product_json
 from shards.index import DATASET, read_dataset, write_dataset
 from shards.new_file import FULL, NoRoom
-from shards.normalize import PREPROCESS, Jpeg, Normalization
+from shards.normalize import Jpeg
 from shards.output import Output, open_output
 from shards.own_files import OWN_NAMES, refuse_overlap
 from shards.packing import Packing
@@ -41,38 +40,6 @@ from shards.sources.product import Catalogue, Product, name_of
 from shards.stopping import stoppable
 
 __all__ = ["OWN_NAMES", "Progress", "build", "default_workers", "product_json"]
-
-
-MAX_SHARD_MIB = 1 << 20
-
-
-@dataclass(frozen=True)
-class _Order:
-    """What is to be built, beside the source: everything here but engine and workers decides bytes."""
-
-    how: Normalization
-    shard_mib: float
-    selection: Selection
-    drop_duplicates: tuple[str, ...]
-    on_duplicate: str
-
-    def options(self, taken: str, catalogue_options: dict[str, Any]) -> dict[str, Any]:
-        """As dataset.json has them."""
-        options: dict[str, Any] = {
-            "source_format": taken,
-            "preprocess": self.how.preprocess,
-            "max_side": self.how.max_side,
-            "jpeg_quality": self.how.jpeg_quality,
-            "shard_mib": self.shard_mib,
-        }
-        if catalogue_options:
-            options[taken] = catalogue_options
-        options |= self.selection.options()
-        if self.drop_duplicates:
-            options["drop_duplicates"] = list(self.drop_duplicates)
-        if self.on_duplicate != "error":
-            options["on_duplicate"] = self.on_duplicate
-        return options
 
 
 def build(
@@ -112,15 +79,16 @@ def build(
     folder then holds no new dataset.json.
     """
     selection = selection or Selection()
-    order = _Order(
-        how=_normalization(preprocess, max_side, jpeg_quality),
+    chosen = checked_options(
+        preprocess=preprocess,
+        max_side=max_side,
+        jpeg_quality=jpeg_quality,
         shard_mib=shard_mib,
-        selection=replace(selection, crop_to_item=tuple(crop_to_item) or selection.crop_to_item),
-        drop_duplicates=_kinds(drop_duplicates),
+        crop_to_item=crop_to_item,
+        drop_duplicates=drop_duplicates,
+        selection=selection,
         on_duplicate=on_duplicate,
     )
-    if not 0 < shard_mib < MAX_SHARD_MIB:
-        raise BadUsage(f"shard_mib is {shard_mib}", allowed=f"more than 0, less than {MAX_SHARD_MIB:,}")
     if workers is not None and workers < 0:
         raise BadUsage(f"workers is {workers}", allowed="1 or more; 0 decodes in this process, without protection")
     output = open_output(place(out))
@@ -130,9 +98,9 @@ def build(
     prepare(output, overwrite)
     catalogue = open_catalogue(source, taken, on_duplicate=on_duplicate, **demo_options)
     # The types of a data set that is appended to were typed long ago: what arrives need not have each of them.
-    catalogue = select(catalogue, order.selection, types_are_there=narrow is None)
+    catalogue = select(catalogue, chosen.selection, types_are_there=narrow is None)
     catalogue = narrow(catalogue) if narrow is not None else catalogue
-    identity = Identity(str(source), order.options(taken, catalogue.options))
+    identity = Identity(str(source), chosen.noted(taken, catalogue.options))
     done = Progress(images_total=catalogue.images)
     with ExitStack() as stack:
         stack.enter_context(_explained(output, done))
@@ -143,16 +111,16 @@ def build(
         if not overwrite and already_finished(output, identity, catalogue):
             output.remove_journal()
             return read_dataset(output.folder)
-        working = open_engine(engine, order.how, workers=workers, ray_address=ray_address)
+        working = open_engine(engine, chosen.how, workers=workers, ray_address=ray_address)
         stack.callback(working.close)
         if finished(output):
             _check_one_is_good(str(source), catalogue, working)
         parts, covered, entries = begin(output, identity, catalogue, done, progress)
         packing = Packing(
-            output, round(shard_mib * 2**20), order.drop_duplicates, done, parts, covered, selection.cap_per_type
+            output, round(shard_mib * 2**20), chosen.drop_duplicates, done, parts, covered, selection.cap_per_type
         )
         stack.callback(packing.abandon)
-        for arrived in in_order(entries, working, order.selection.crops, packing.is_full):
+        for arrived in in_order(entries, working, chosen.selection.crops, packing.is_full):
             packing.put(arrived)
             if progress is not None:
                 progress(done)
@@ -189,22 +157,6 @@ def _check_one_is_good(source: str, catalogue: Catalogue, engine: Engine) -> Non
 
 def default_workers() -> int:
     return len(os.sched_getaffinity(0))
-
-
-def _normalization(preprocess: str, max_side: int, jpeg_quality: int) -> Normalization:
-    if preprocess not in PREPROCESS:
-        raise BadUsage(f"unknown preprocess {preprocess!r}", allowed=", ".join(PREPROCESS))
-    if not 16 <= max_side <= 8192:
-        raise BadUsage(f"max_side is {max_side}", allowed="16 to 8192 pixels")
-    if not 1 <= jpeg_quality <= 100:
-        raise BadUsage(f"jpeg_quality is {jpeg_quality}", allowed="1 to 100")
-    return Normalization(preprocess, max_side, jpeg_quality)
-
-
-def _kinds(drop_duplicates: Sequence[str]) -> tuple[str, ...]:
-    if unknown := [kind for kind in drop_duplicates if kind not in KINDS]:
-        raise BadUsage(f"drop_duplicates has {', '.join(unknown)}", allowed=", ".join(KINDS))
-    return tuple(kind for kind in KINDS if kind in drop_duplicates)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Small photographs and data sets made in place."""
+"""Small photographs, catalogues and data sets made in place."""
 
 from pathlib import Path
 
@@ -7,6 +7,9 @@ import pytest
 from PIL import Image
 
 from shards.build import build
+
+# Their asserts say what they found, as those of the tests do.
+pytest.register_assert_rewrite("tests.shards.data_sets", "tests.shards.golden_pixels", "tests.shards.sources.trees")
 
 
 def photograph(path: Path, width: int = 61, height: int = 47, seed: int = 0) -> Path:
@@ -36,3 +39,11 @@ def dataset(catalogue: Path, tmp_path: Path) -> Path:
     out = tmp_path / "dataset"
     build(catalogue, out, shard_mib=0.01, workers=0)
     return out
+
+
+@pytest.fixture
+def singles(tmp_path: Path) -> Path:
+    """Nine products of one photograph each; at ONE_EACH every one fills a shard."""
+    for number in range(9):
+        photograph(tmp_path / "c" / f"p{number}" / "0.png", 60, 60, seed=number)
+    return tmp_path / "c"

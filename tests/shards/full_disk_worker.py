@@ -12,7 +12,7 @@ from pathlib import Path
 
 from shards.build import Progress, build
 from shards.errors import Failure
-from tests.shards.test_shard_build import contents
+from tests.shards.data_sets import contents
 
 OPTIONS = {"shard_mib": 0.03, "workers": 0, "preprocess": "none"}
 

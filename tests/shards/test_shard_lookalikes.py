@@ -12,7 +12,7 @@ from shards.build import Progress, build
 from shards.errors import BadUsage
 from shards.verify import verify
 from tests.shards.conftest import photograph
-from tests.shards.test_shard_build import contents
+from tests.shards.data_sets import contents
 
 
 @pytest.fixture

@@ -1,11 +1,9 @@
-"""What a normalised photograph is: its JPEG, its frame, its hash; and that normalising again changes nothing."""
+"""What a normalised photograph is: its JPEG and its frame; and that normalising again changes nothing."""
 
 import io
 import struct
-import warnings
 from pathlib import Path
 
-import imagehash
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -15,7 +13,6 @@ from PIL import Image, ImageCms
 from shards.decode import decode
 from shards.jpeg import is_plain
 from shards.normalize import Jpeg, Normalization, normalize_bytes, normalize_file, normalize_image
-from shards.perceptual_hash import perceptual_hash
 from tests.shards.scenes import SIZE, scene
 
 PLAIN = Normalization(preprocess="none", max_side=512)
@@ -244,47 +241,3 @@ def test_normalising_again_changes_no_byte(drawn: dict, max_side: int, preproces
     once = normalize_image(scene(**drawn), how)
     again = normalize_bytes(once.data, how)
     assert again.data == once.data
-
-
-# --- the perceptual hash
-
-
-def bits(hash: int, other: int) -> int:
-    return (hash ^ other).bit_count()
-
-
-def reference(image: Image.Image) -> int:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return int(str(imagehash.phash(image)), 16)
-
-
-def cloth(seed: int, side: int) -> Image.Image:
-    """A texture whose amplitudes fall with the frequency, as those of photographs do."""
-    rng = np.random.default_rng(seed)
-    y, x = np.meshgrid(np.fft.fftfreq(side), np.fft.rfftfreq(side), indexing="ij")
-    falling = 1 / np.maximum(np.hypot(y, x), 1 / side)
-    waves = rng.normal(size=(3, 2, *falling.shape))
-    bands = [np.fft.irfft2((real + 1j * imaginary) * falling, s=(side, side)) for real, imaginary in waves]
-    pixels = [128 + 50 * band / band.std() for band in bands]
-    return Image.fromarray(np.clip(np.stack(pixels, -1), 0, 255).astype(np.uint8))
-
-
-def test_the_hash_is_imagehash_s() -> None:
-    for seed in range(10):
-        small, large = cloth(seed, 32), cloth(seed, 512)
-        assert perceptual_hash(small) == reference(small), "at 32 x 32 nothing is reduced"
-        # A large one is brought near 32 x 32 by whole factors first, which may turn the bits nearest to the median.
-        assert bits(perceptual_hash(large), reference(large)) <= 4
-
-
-def test_the_hash_tells_photographs_apart_and_sees_through_compression() -> None:
-    for seed in range(5):
-        one = normalize_image(cloth(seed, 300), PLAIN)
-        again = normalize_bytes(encode(cloth(seed, 300), "JPEG", quality=60), PLAIN)
-        other = normalize_image(cloth(seed + 100, 300), PLAIN)
-        assert bits(one.phash, again.phash) <= 4 < 12 < bits(one.phash, other.phash)
-        assert 0 < one.phash < 2**64
-    assert perceptual_hash(Image.new("RGB", (90, 70), (9, 9, 9))) == perceptual_hash(
-        Image.new("RGB", (9, 9), (8, 8, 8))
-    )

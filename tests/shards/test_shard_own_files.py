@@ -18,8 +18,7 @@ from shards.places import place
 from shards.repair import repair
 from tests.object_storage import ObjectStorage
 from tests.shards.conftest import photograph
-from tests.shards.test_shard_append import files
-from tests.shards.test_shard_merge import made
+from tests.shards.data_sets import files, made
 
 
 @pytest.fixture

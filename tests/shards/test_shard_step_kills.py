@@ -19,7 +19,9 @@ from shards.errors import BadData
 from shards.index import DATASET, read_dataset
 from shards.repair import repair
 from shards.verify import verify
-from tests.shards.test_shard_append import assert_whole, catalogue, files, killed_at
+from tests.shards.append.conftest import catalogue
+from tests.shards.data_sets import assert_whole, files
+from tests.shards.kills import killed_at
 
 LONG = os.environ.get("SKILL_FAST_LONG") == "1"
 HOW: dict[str, Any] = {"shard_mib": 0.004, "max_side": 32, "workers": 0}

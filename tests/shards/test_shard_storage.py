@@ -19,8 +19,8 @@ from shards.new_file import NewFile
 from shards.places import entries, place
 from tests.object_storage import ObjectStorage
 from tests.shards.conftest import photograph
-from tests.shards.test_shard_build import contents
-from tests.shards.test_shard_resume import Stop
+from tests.shards.data_sets import contents
+from tests.shards.interruption import Stop
 
 DISKS = 50 if os.environ.get("SKILL_FAST_LONG") == "1" else 10
 NAMESPACES = (["unshare", "--map-root-user", "--mount"], ["unshare", "--mount"])

@@ -15,9 +15,8 @@ from shards.errors import BadData, BadUsage
 from shards.merge import merge
 from shards.selection import Selection
 from tests.shards.conftest import photograph
+from tests.shards.data_sets import files, made
 from tests.shards.sources.trees import INSHOP_PARTITION, SOP_TEST, SOP_TRAIN, TREES, put
-from tests.shards.test_shard_append import files
-from tests.shards.test_shard_merge import made
 
 TRAIN, TEST = {"split": "train"}, {"split": "test"}
 HALVES = Selection(split=(("train", 0.5), ("test", 0.5)))

@@ -10,8 +10,7 @@ from shards.build import build
 from shards.errors import BadData
 from shards.sources.catalogue import open_catalogue
 from shards.sources.product import Product
-from tests.shards.sources.test_catalogue_trees import names, read
-from tests.shards.sources.trees import ABO_IMAGES, ABO_LISTINGS, TREES, put, text
+from tests.shards.sources.trees import ABO_IMAGES, ABO_LISTINGS, TREES, names, put, read, text
 
 
 def test_abo(tmp_path: Path) -> None:

@@ -1,4 +1,7 @@
-"""Small trees in exactly the formats of the public catalogues, with their quirks; each photograph is a real JPEG."""
+"""Small trees in exactly the formats of the public catalogues, with their quirks, and what is read of them.
+
+Each photograph is a real JPEG.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,9 @@ import numpy as np
 from PIL import Image
 
 from shards.places import Place, is_remote
+from shards.rejects import Reject
+from shards.sources.catalogue import open_catalogue
+from shards.sources.product import Product
 
 
 @functools.cache
@@ -170,3 +176,19 @@ def myntra(root: Place) -> Place:
 
 
 TREES = {"abo": abo, "sop": sop, "inshop": inshop, "hm": hm, "myntra": myntra}
+
+
+def read(root, format: str, **options) -> tuple[dict[str, Product], list[Reject]]:
+    catalogue = open_catalogue(root, format, **options)
+    entries = list(catalogue.entries)
+    assert entries == list(catalogue.entries), "can be gone through again"
+    rejects = [entry for entry in entries if isinstance(entry, Reject)]
+    products = [entry for entry in entries if isinstance(entry, Product)]
+    seen = sum(len(product.photographs) for product in products) + sum(r.reason != "duplicate_product" for r in rejects)
+    assert catalogue.images == seen
+    assert len({product.product_id for product in products}) == len(products)
+    return {product.product_id: product for product in products}, rejects
+
+
+def names(product: Product, root) -> list[str]:
+    return [path.relative_to(root).as_posix() for path in product.photographs]

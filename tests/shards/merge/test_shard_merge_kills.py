@@ -10,8 +10,8 @@ from shards.cli import main
 from shards.errors import BadUsage
 from shards.index import DATASET
 from shards.merge import merge
-from tests.shards.test_shard_append import files, killed_at
-from tests.shards.test_shard_merge import assert_whole, made
+from tests.shards.data_sets import assert_whole, files, made
+from tests.shards.kills import killed_at
 
 
 @pytest.fixture

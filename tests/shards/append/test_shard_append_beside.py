@@ -14,13 +14,8 @@ from shards.lock import Lock
 from shards.merge import merge
 from shards.repair import repair
 from shards.verify import verify
-from tests.shards.test_shard_append import NEW, OLD, catalogue, files
-
-
-@pytest.fixture
-def out(tmp_path: Path) -> Path:
-    build(catalogue(tmp_path, OLD), tmp_path / "out", shard_mib=0.01, max_side=32, workers=0)
-    return tmp_path / "out"
+from tests.shards.append.conftest import NEW, OLD, catalogue
+from tests.shards.data_sets import files
 
 
 @pytest.fixture
