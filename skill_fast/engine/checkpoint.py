@@ -25,9 +25,9 @@ import torch
 import torch.distributed as dist
 
 from skill_fast.engine import state_files
-from skill_fast.engine.deepspeed_engine import Engine
 from skill_fast.engine.manifest import Manifest, check_folder, differences
 from skill_fast.engine.storage import hash_file, no_room, storage_failures, sync_folder, write_durably
+from skill_fast.engine.student import Engine
 from skill_fast.engine.teacher import ShardedTeacher
 from skill_fast.errors import BadData, BadUsage, Failure
 
