@@ -15,9 +15,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from shards.places import Place, place
+from skill_fast.data.cache_config import CacheConfig
 from skill_fast.data.columns import Column, Owner, Within
 from skill_fast.data.dataset_manifest import check_bytes, check_tables, listed, read_manifest
-from skill_fast.data.shard_cache import CacheConfig
 from skill_fast.data.shard_files import CachedFiles, LocalFiles
 from skill_fast.data.tables import Broken, pieces_of, read_images, read_products, table
 from skill_fast.errors import BadData, BadUsage

@@ -17,9 +17,10 @@ import pytest
 
 from shards.places import place
 from skill_fast.data import download, open_shards, shard_cache
+from skill_fast.data.cache_config import GIB, CacheConfig
 from skill_fast.data.index import open_index
 from skill_fast.data.reader import Reader
-from skill_fast.data.shard_cache import GIB, CacheConfig, NoRoom, ShardCache, Stored
+from skill_fast.data.shard_cache import NoRoom, ShardCache, Stored
 from skill_fast.errors import BadData, BadUsage, StorageFailure
 
 KILLS = 40 if os.environ.get("SKILL_FAST_LONG") == "1" else 4
@@ -288,7 +289,7 @@ READ_ALL = """
 import sys
 from skill_fast.data.index import open_index
 from skill_fast.data.reader import Reader
-from skill_fast.data.shard_cache import CacheConfig
+from skill_fast.data.cache_config import CacheConfig
 index = open_index(sys.argv[1], CacheConfig(sys.argv[2]))
 print("open", flush=True)
 sys.stdin.readline()
