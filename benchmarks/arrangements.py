@@ -29,7 +29,7 @@ from typing import Any
 import torch
 
 from benchmarks.archive import write
-from benchmarks.feeding import VIEWS, Source
+from benchmarks.feeds import VIEWS, Source
 from benchmarks.options import count
 from shards.errors import BadUsage, exit_with
 from skill_fast.data.dali import PixelGraph, device_id

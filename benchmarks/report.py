@@ -20,8 +20,9 @@ from pathlib import Path
 from benchmarks.archive import FOLDER, Record, read
 from benchmarks.charts import CHARTS, Chart, drawn
 from benchmarks.charts.scaling import job_of
+from benchmarks.headlines import headlines
 from benchmarks.study import study
-from benchmarks.tables import by_kind, headlines, html, markdown, model_tables
+from benchmarks.tables import by_kind, html, markdown, model_tables
 from shards.errors import BadData, Failure, exit_with
 
 ROOT = Path(__file__).parents[1]

@@ -16,8 +16,8 @@ from typing import Any, Literal
 import tyro
 import yaml
 
+from skill_fast.data.cache_config import CacheConfig
 from skill_fast.data.loader import LoaderConfig
-from skill_fast.data.shard_cache import CacheConfig
 from skill_fast.data.views import ViewsConfig
 from skill_fast.demo import DemoConfig
 from skill_fast.engine.optimizer import OptimizerConfig

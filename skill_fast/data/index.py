@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,16 +14,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from shards.index import read_json, seal_fault
-from shards.places import Place, entries, place, size_of
+from shards.places import Place, place
+from skill_fast.data.cache_config import CacheConfig
 from skill_fast.data.columns import Column, Owner, Within
-from skill_fast.data.shard_cache import CacheConfig
+from skill_fast.data.dataset_manifest import check_bytes, check_tables, listed, read_manifest
 from skill_fast.data.shard_files import CachedFiles, LocalFiles
 from skill_fast.data.tables import Broken, pieces_of, read_images, read_products, table
 from skill_fast.errors import BadData, BadUsage
-
-SHARD_NAME = re.compile(r"shard-\d{6,}\.tar")
-FORMAT, VERSION = "skill-shards", 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,12 +145,12 @@ def open_index(folder: str | Place, cache: CacheConfig | None = None) -> Catalog
     """
     folder = place(folder)
     _check_name(folder)
-    manifest = _read_manifest(folder)
+    manifest = read_manifest(folder)
     shards: list[dict[str, Any]] = manifest["shards"]
-    _check_bytes(folder, {name: int(entry["bytes"]) for name, entry in _listed(manifest).items()})
+    check_bytes(folder, {name: int(entry["bytes"]) for name, entry in listed(manifest).items()})
     files = _files(folder, manifest, cache or CacheConfig())
     shard_bytes = np.array([s["bytes"] for s in shards], dtype=np.int64)
-    _check_tables(folder, manifest["tables"])
+    check_tables(folder, manifest["tables"])
     try:
         with _open_table(folder, files, "products.parquet", texts=("product_type",)) as file:
             products = read_products(file)
@@ -199,72 +194,5 @@ def _open_table(
         yield file
 
 
-def _read_manifest(folder: Place) -> dict[str, Any]:
-    path = folder / "dataset.json"
-    rebuild = "build the folder again with skill-shards build: it writes dataset.json last, when all else is on disk"
-    if size_of(path) is None:
-        raise BadData(
-            f"'{folder}' holds no dataset.json", allowed="a folder that skill-shards build finished", change=rebuild
-        )
-    text, manifest = read_json(path)
-    try:
-        missing = {"format", "version", "shards", "tables", "fingerprint"} - set(manifest)
-    except TypeError as error:
-        raise BadData(f"'{path}' is not the JSON object it should be: {error}", change=rebuild) from error
-    if missing:
-        raise BadData(f"'{path}' lacks {', '.join(sorted(missing))}", change=rebuild)
-    if (manifest["format"], manifest["version"]) != (FORMAT, VERSION):
-        raise BadData(
-            f"'{path}' says format '{manifest['format']}' version {manifest['version']}",
-            allowed=f"format '{FORMAT}' version {VERSION}",
-            change=rebuild,
-        )
-    lines = [*manifest["shards"], *manifest["tables"].values()]
-    names = [line.get("name") for line in manifest["shards"]]
-    if not all(isinstance(line.get("bytes"), int) and isinstance(line.get("sha256"), str) for line in lines) or not all(
-        isinstance(name, str) and SHARD_NAME.fullmatch(name) for name in names
-    ):
-        raise BadData(f"'{path}' has a line of shards or tables that is none", change=rebuild)
-    absent = {"images.parquet", "products.parquet"} - set(manifest["tables"])
-    if absent:
-        raise BadData(f"'{path}' lists no {', '.join(sorted(absent))}", change=rebuild)
-    if fault := seal_fault(text):
-        raise BadData(f"'{path}' was changed after it was written: {fault}", change="copy it again; " + rebuild)
-    return manifest
-
-
 def _files(folder: Place, manifest: dict[str, Any], cache: CacheConfig) -> LocalFiles | CachedFiles:
-    return LocalFiles(folder) if isinstance(folder, Path) else CachedFiles(folder, _listed(manifest), cache)
-
-
-def _listed(manifest: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Every file that dataset.json vouches for, by name."""
-    return {shard["name"]: shard for shard in manifest["shards"]} | manifest["tables"]
-
-
-def _check_tables(folder: Place, tables: dict[str, dict[str, Any]]) -> None:
-    """Of a local folder; what comes through the cache is verified there. Every row of a wrong table would mislead."""
-    for name in ("images.parquet", "products.parquet"):
-        if not isinstance(folder, Path):
-            return
-        with open(folder / name, "rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-        if found != tables[name]["sha256"]:
-            raise BadData(
-                f"'{folder / name}' is not the table that dataset.json names: its sha256 is {found[:12]}..., "
-                f"not {tables[name]['sha256'][:12]}...",
-                allowed="the files exactly as skill-shards build wrote them",
-                change="run skill-shards repair on the folder: it makes the tables anew from the tars",
-            )
-
-
-def _check_bytes(folder: Place, expected: dict[str, int]) -> None:
-    found = entries(folder)
-    for name, size in expected.items():
-        if found.get(name) != size or not size:
-            state = "is missing" if found.get(name) is None else f"has {found[name]} bytes"
-            raise BadData(
-                f"'{folder / name}' {state}, dataset.json says {size} bytes",
-                allowed="the files exactly as skill-shards build wrote them",
-                change="copy the folder again, or build it again",
-            )
+    return LocalFiles(folder) if isinstance(folder, Path) else CachedFiles(folder, listed(manifest), cache)

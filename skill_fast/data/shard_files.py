@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from skill_fast.data.shard_cache import GIB, CacheConfig, ShardCache, Stored, default_folder
+from skill_fast.data.cache_config import GIB, CacheConfig, default_folder
+from skill_fast.data.shard_cache import ShardCache, Stored
 from skill_fast.errors import BadUsage
 
 if TYPE_CHECKING:

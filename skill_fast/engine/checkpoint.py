@@ -9,12 +9,12 @@ when the name is missing. So its files are only a part of a folder that this mod
                             state/rank-00000.{json,safetensors}
     checkpoints/newest                           the newest one's name
 
-The order of a save is in ``Checkpointer.save``; docs/checkpoints.md says what a crash at each point leaves.
+The order of a save is in ``Checkpointer.save``, what is done to the folder in ``checkpoint_folder.py``;
+docs/checkpoints.md says what a crash at each point leaves.
 """
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 from collections.abc import Mapping
@@ -25,13 +25,13 @@ import torch
 import torch.distributed as dist
 
 from skill_fast.engine import state_files
-from skill_fast.engine.deepspeed_engine import Engine
-from skill_fast.engine.manifest import Manifest, check_folder, differences
-from skill_fast.engine.storage import hash_file, no_room, storage_failures, sync_folder, write_durably
+from skill_fast.engine.checkpoint_folder import CheckpointFolder, step_name
+from skill_fast.engine.manifest import Manifest, differences
+from skill_fast.engine.storage import hash_file, no_room, storage_failures
+from skill_fast.engine.student import Engine
 from skill_fast.engine.teacher import ShardedTeacher
 from skill_fast.errors import BadData, BadUsage, Failure
 
-POINTER = "newest"
 DEEPSPEED = "deepspeed"
 
 
@@ -56,8 +56,8 @@ class Checkpointer:
             raise BadUsage(f"keep {keep} checkpoints", allowed="2 or more: the newest may be damaged", change="keep")
         self.folder = Path(run_folder) / "checkpoints"
         self.engine, self.teacher = engine, teacher
-        self.config, self.dataset, self.keep = dict(config), dataset, keep
-        self._known_whole: set[str] = set()
+        self.config, self.dataset = dict(config), dataset
+        self.on_disk = CheckpointFolder(self.folder, keep)
 
     def save(self, step: int, state: Mapping[str, Any]) -> Path:
         """Write a checkpoint of ``step`` and return its folder; on failure the older ones stay as they are.
@@ -71,14 +71,14 @@ class Checkpointer:
         """
         final = self.folder / step_name(step)
         aside = self.folder / f".tmp-{final.name}"
-        if self._on_rank_0(lambda: self._prepare(final, aside)):
+        if self._on_rank_0(lambda: self.on_disk.prepare(final, aside)):
             return final
         self._check_room()
         with storage_failures(self.folder):
             self.engine.ds.save_checkpoint(str(aside), tag=DEEPSPEED, save_latest=False)
         written = self._together(lambda: self._write_own_files(aside, {**state, "step": step}))
         files = {name: entry for part in written for name, entry in part.items()}
-        self._on_rank_0(lambda: self._publish(step, aside, final, files))
+        self._on_rank_0(lambda: self.on_disk.publish(aside, final, self._manifest(step, files)))
         return final
 
     def resume(self, allow_change: bool = False) -> dict[str, Any] | None:
@@ -106,19 +106,6 @@ class Checkpointer:
         state_files.restore_random(state.pop("random"))
         return state
 
-    def _prepare(self, final: Path, aside: Path) -> bool:
-        """Rank 0: whether this step is already saved; else clear the way."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        if final.is_dir():
-            if self._whole(final.name):
-                return True
-            shutil.rmtree(final)
-        for left in self.folder.glob(".tmp-*"):
-            shutil.rmtree(left)
-        (aside / "teacher").mkdir(parents=True)
-        (aside / "state").mkdir()
-        return False
-
     def _write_own_files(self, aside: Path, state: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         """Write this rank's teacher and state; fsync and hash them and what DeepSpeed wrote for this rank."""
         state_files.save_tensors(aside / teacher_file(self.engine.rank), self.teacher.state_dict())
@@ -136,9 +123,8 @@ class Checkpointer:
             mine += [path for path in files if not any(mark in path.name for pair in marks for mark in pair)]
         return mine
 
-    def _publish(self, step: int, aside: Path, final: Path, files: dict[str, dict[str, Any]]) -> None:
-        """Rank 0: from here on the checkpoint exists or not, nothing in between."""
-        manifest = Manifest(
+    def _manifest(self, step: int, files: dict[str, dict[str, Any]]) -> Manifest:
+        return Manifest(
             step=step,
             world_size=self.engine.world_size,
             layout=self.teacher.layout,
@@ -146,73 +132,14 @@ class Checkpointer:
             config=self.config,
             files=files,
         )
-        for folder in [aside, *(path for path in aside.rglob("*") if path.is_dir())]:
-            sync_folder(folder)
-        write_durably(aside / "manifest.json", manifest.to_text())
-        sync_folder(aside)
-        os.rename(aside, final)
-        sync_folder(self.folder)
-        self._point_to(final.name)
-        self._known_whole.add(final.name)
-        self._remove_old()
-
-    def _point_to(self, name: str) -> None:
-        beside = self.folder / f".{POINTER}"
-        write_durably(beside, name + "\n")
-        os.replace(beside, self.folder / POINTER)
-        sync_folder(self.folder)
-
-    def _remove_old(self) -> None:
-        """Remove what is older than the ``keep`` newest whole ones; a damaged newer one is left for a person to see."""
-        whole = 0
-        for name in self._names():
-            if whole >= self.keep:
-                # Renamed first: a removal cut short must not look like a damaged checkpoint.
-                gone = self.folder / f".tmp-removed-{name}"
-                os.rename(self.folder / name, gone)
-                shutil.rmtree(gone)
-                self._known_whole.discard(name)
-            elif self._whole(name):
-                whole += 1
-
-    def _whole(self, name: str) -> bool:
-        if name not in self._known_whole and not check_folder(self.folder / name)[1]:
-            self._known_whole.add(name)
-        return name in self._known_whole
-
-    def _names(self) -> list[str]:
-        """Checkpoints by step, newest first."""
-        found = self.folder.glob("step-*") if self.folder.is_dir() else ()
-        names = [path.name for path in found if path.is_dir() and path.name[5:].isdigit()]
-        return sorted(names, key=lambda name: int(name[5:]), reverse=True)
 
     def _choose(self, allow_change: bool) -> tuple[str, str] | None:
         """Rank 0: the newest whole checkpoint and its teacher's layout, after comparing it with this run."""
-        names = self._names()
-        pointed = _read_pointer(self.folder / POINTER)
-        skipped = []
-        for name in names:
-            manifest, faults = check_folder(self.folder / name)
-            if manifest is None or faults:
-                skipped.append(f"{name}: {'; '.join(faults)}")
-                print(f"checkpoint {self.folder / name} is skipped: {'; '.join(faults)}", file=sys.stderr)
-                continue
-            if pointed != name:
-                said = f"names {pointed!r}" if pointed else "is missing or unreadable"
-                print(f"{self.folder / POINTER} {said}; the newest whole one is {name}", file=sys.stderr)
-            self._compare(name, manifest, allow_change)
-            self._known_whole.add(name)
-            return name, manifest.layout
-        if names or pointed:
-            lost = "; ".join(skipped) or f"{POINTER} names '{pointed}', which is not there"
-            raise BadData(
-                f"no checkpoint in '{self.folder}' is whole: {lost}",
-                allowed="at least one complete checkpoint, or none at all",
-                change="restore the folder from a copy, or start anew with another --out",
-            )
-        for left in sorted(self.folder.glob(".tmp-step-*")):
-            print(f"{left} was never finished; starting from step 0", file=sys.stderr)
-        return None
+        if (found := self.on_disk.newest_whole()) is None:
+            return None
+        name, manifest = found
+        self._compare(name, manifest, allow_change)
+        return name, manifest.layout
 
     def _compare(self, name: str, manifest: Manifest, allow_change: bool) -> None:
         if manifest.world_size != self.engine.world_size:
@@ -269,20 +196,9 @@ class Checkpointer:
         return [part for part, _ in gathered]
 
 
-def step_name(step: int) -> str:
-    return f"step-{step:06d}"
-
-
 def teacher_file(rank: int) -> str:
     return f"teacher/rank-{rank:05d}.safetensors"
 
 
 def _described(failure: Failure) -> tuple[type[Failure], str, str, str]:
     return type(failure), failure.came, failure.allowed, failure.change
-
-
-def _read_pointer(path: Path) -> str | None:
-    try:
-        return path.read_text(encoding="ascii").strip() or None
-    except (OSError, UnicodeDecodeError):
-        return None

@@ -21,9 +21,9 @@ from skill_fast.data.batch import Batch
 from skill_fast.data.loader import Loader
 from skill_fast.engine.checkpoint import Checkpointer
 from skill_fast.engine.cpu_precision import warning
-from skill_fast.engine.deepspeed_engine import Engine
 from skill_fast.engine.not_finite import NotFiniteSteps
 from skill_fast.engine.optimizer import Course, StepValues
+from skill_fast.engine.student import Engine
 from skill_fast.engine.teacher import ShardedTeacher
 from skill_fast.errors import Preempted
 from skill_fast.kernels import describe

@@ -15,8 +15,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from skill_fast.engine.deepspeed_engine import Engine
 from skill_fast.engine.flat_groups import layout_fingerprint
+from skill_fast.engine.student import Engine
 from skill_fast.errors import BadData, BadUsage
 from skill_fast.kernels import ema_update
 

@@ -27,8 +27,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from skill_fast.data.cache_config import CacheConfig, add_cache_options, cache_config
 from skill_fast.data.index import open_index
-from skill_fast.data.shard_cache import CacheConfig, add_cache_options, cache_config
 from skill_fast.errors import exit_with
 from skill_fast.evaluate.suite import evaluate, write_json
 from skill_fast.models.encoder import load_encoder, save_teacher

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import yaml
 
+from skill_fast.data.cache_config import add_cache_options, cache_config
 from skill_fast.data.index import open_index
-from skill_fast.data.shard_cache import add_cache_options, cache_config
 from skill_fast.errors import BadData, BadUsage, exit_with
 from skill_fast.evaluate.compare import main_compare
 from skill_fast.evaluate.embed import BATCH_SIZE

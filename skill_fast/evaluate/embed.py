@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from skill_fast.data.cache_config import add_cache_options, cache_config
 from skill_fast.data.evaluation import EvaluationLoader
 from skill_fast.data.index import CatalogueIndex, open_index
-from skill_fast.data.shard_cache import add_cache_options, cache_config
 from skill_fast.engine.ranks import Joined, cores_of_rank, joined
 from skill_fast.errors import BadUsage, NotFinite, exit_with
 from skill_fast.evaluate.devices import rank_device

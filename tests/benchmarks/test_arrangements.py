@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks.arrangements import build, fed, main, ways
-from benchmarks.feeding import Source
+from benchmarks.feeds import Source
 from skill_fast.data.loader import LoaderConfig
 
 PIXEL = 1 / (255 * min(LoaderConfig().std))

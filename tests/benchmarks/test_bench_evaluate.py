@@ -8,7 +8,7 @@ from benchmarks import full_report
 from benchmarks.archive import read
 from benchmarks.evaluate import drawn as drawn_embeddings
 from benchmarks.evaluate import main
-from benchmarks.tables import scored_at
+from benchmarks.headlines import scored_at
 
 
 def test_designs_come_in_four_colours_and_lie_near_their_pattern():

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.feeding import WAYS, Source
+from benchmarks.feeds import WAYS, Source
 
 BATCH = 8
 ROOT = Path(__file__).parents[2]

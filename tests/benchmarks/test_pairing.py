@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from benchmarks.archive import Record
+from benchmarks.headlines import times
 from benchmarks.pairing import by_round, ratio_to, ratios, told
-from benchmarks.tables import times
 
 
 def ran(rate: float) -> dict[str, Any]:

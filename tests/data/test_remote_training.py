@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 import torch
 
+from skill_fast.data.cache_config import GIB, CacheConfig
 from skill_fast.data.index import open_index
 from skill_fast.data.loader import EvaluationLoader, Loader, LoaderConfig
-from skill_fast.data.shard_cache import GIB, CacheConfig, ShardCache
+from skill_fast.data.shard_cache import ShardCache
 from skill_fast.data.views import ViewGroup
 from skill_fast.errors import BadUsage
 from tests.conftest import Trainer, metrics

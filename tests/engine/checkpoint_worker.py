@@ -19,7 +19,8 @@ import torch
 import torch.distributed as dist
 
 from skill_fast.engine.checkpoint import Checkpointer
-from skill_fast.engine.deepspeed_engine import Engine, init_distributed
+from skill_fast.engine.deepspeed_engine import init_distributed
+from skill_fast.engine.student import Engine
 from skill_fast.engine.teacher import ShardedTeacher
 from skill_fast.errors import Failure
 from tests.engine.toy import build, ds_config, train_step

@@ -56,7 +56,7 @@ def attempt(folder: Path, n: int) -> None:
     step = 0 if state is None else state["step"]
     shard = float(teacher.shards[0].double().sum())
     with open(folder.parent / "seen.jsonl", "a") as file:
-        file.write(json.dumps({"n": n, "resumed": step, "teacher": shard, "kept": len(saver._names())}) + "\n")
+        file.write(json.dumps({"n": n, "resumed": step, "teacher": shard, "kept": len(saver.on_disk.names())}) + "\n")
     train_step(engine, step)
     teacher.update(0.9, engine.finite)
     executioner = Executioner(n)

@@ -16,7 +16,8 @@ import torch.distributed as dist
 from deepspeed.accelerator import get_accelerator
 from deepspeed.utils import safe_get_full_fp32_param
 
-from skill_fast.engine.deepspeed_engine import Engine, init_distributed
+from skill_fast.engine.deepspeed_engine import init_distributed
+from skill_fast.engine.student import Engine
 from skill_fast.engine.teacher import ShardedTeacher
 from tests.engine.toy import build, ds_config, train_step
 

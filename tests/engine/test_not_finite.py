@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from skill_fast.engine.deepspeed_engine import Engine
 from skill_fast.engine.not_finite import NotFiniteSteps
+from skill_fast.engine.student import Engine
 from skill_fast.errors import NotFinite
 
 

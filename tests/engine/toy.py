@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from skill_fast.engine.deepspeed_engine import Engine, build_engine
+from skill_fast.engine.deepspeed_engine import build_engine
+from skill_fast.engine.student import Engine
 from skill_fast.engine.teacher import ShardedTeacher
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from skill_fast import train
-from skill_fast.data.shard_cache import CacheConfig
+from skill_fast.data.cache_config import CacheConfig
 from skill_fast.evaluate import background as module
 from skill_fast.evaluate.background import BackgroundEvaluation, EvaluationEvery
 from skill_fast.evaluate.products import select_products

@@ -1,1 +1,1 @@
-"""distillation: op.py is the contract, reference.py the definition, fused.py the Triton kernels."""
+"""distillation: op.py is the contract, reference.py the definition, fused.py runs the Triton kernels of passes.py."""
