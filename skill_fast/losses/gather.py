@@ -29,7 +29,7 @@ def spread() -> bool:
     return dist.is_initialized() and dist.get_world_size() > 1
 
 
-def gathered(rows: Shaped[Tensor, rows * shape]) -> Shaped[Tensor, all_rows * shape]:
+def gathered(rows: Shaped[Tensor, " rows *shape"]) -> Shaped[Tensor, " all_rows *shape"]:
     """The rows of rank 0, then those of rank 1 ..., [world x rows, ...]; the rows themselves with one rank.
 
     Every rank must have as many. The gradient of a row is the sum of what all ranks' losses say of it, so averaging

@@ -32,7 +32,7 @@ class MemoryQueue:
         self.rows, self.next = self.rows.to(device), self.next.to(device)
 
     @torch.no_grad()
-    def put(self, keys: Float[Tensor, n * shape], keep: Tensor) -> None:
+    def put(self, keys: Float[Tensor, " n *shape"], keep: Tensor) -> None:
         """Take in [n, ...] keys, at most ``size``, where ``keep`` ([] bool) is true; else leave everything as it is."""
         size, n = len(self.rows), len(keys)
         if n > size:

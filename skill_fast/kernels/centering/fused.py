@@ -34,11 +34,11 @@ def center_kernel(
 
 
 def center_update(
-    center: Float[Tensor, prototypes],
-    teacher_sum: Float[Tensor, prototypes],
+    center: Float[Tensor, " prototypes"],
+    teacher_sum: Float[Tensor, " prototypes"],
     rows: int | Float[Tensor, ""],
     momentum: float,
-) -> Float[Tensor, prototypes]:
+) -> Float[Tensor, " prototypes"]:
     """See ``skill_fast.kernels.centering.op.center_update``."""
     prototypes = center.numel()
     moved = torch.empty(prototypes, dtype=torch.float32, device=center.device)

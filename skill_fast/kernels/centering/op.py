@@ -12,11 +12,11 @@ from skill_fast.kernels.backend import implementation
 
 
 def center_update(
-    center: Float[Tensor, prototypes],
-    teacher_sum: Float[Tensor, prototypes],
+    center: Float[Tensor, " prototypes"],
+    teacher_sum: Float[Tensor, " prototypes"],
     rows: int | Float[Tensor, ""],
     momentum: float,
-) -> Float[Tensor, prototypes]:
+) -> Float[Tensor, " prototypes"]:
     """Return the center moved towards the mean of the teacher's rows.
 
     ``c <- m c + (1 - m) teacher_sum / rows``
@@ -34,7 +34,7 @@ def sinkhorn(
     temp: float | Float[Tensor, ""],
     iterations: int = 3,
     all_reduce: Callable[..., object] | None = None,
-) -> Float[Tensor, prototypes]:
+) -> Float[Tensor, " prototypes"]:
     """Return the center with which the teacher's softmax is Sinkhorn-Knopp's assignment of this step's rows.
 
     ::

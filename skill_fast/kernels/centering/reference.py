@@ -11,11 +11,11 @@ from torch import Tensor
 
 
 def center_update(
-    center: Float[Tensor, prototypes],
-    teacher_sum: Float[Tensor, prototypes],
+    center: Float[Tensor, " prototypes"],
+    teacher_sum: Float[Tensor, " prototypes"],
     rows: int | Float[Tensor, ""],
     momentum: float,
-) -> Float[Tensor, prototypes]:
+) -> Float[Tensor, " prototypes"]:
     """See ``skill_fast.kernels.centering.op.center_update``."""
     return center * momentum + (teacher_sum / rows) * (1 - momentum)
 
@@ -26,7 +26,7 @@ def sinkhorn(
     temp: float | Float[Tensor, ""],
     iterations: int,
     all_reduce: Callable[..., object],
-) -> Float[Tensor, prototypes]:
+) -> Float[Tensor, " prototypes"]:
     """See ``skill_fast.kernels.centering.op.sinkhorn``."""
     scaled = teacher_logits.flatten(0, 1).float() / temp
     peak = scaled.amax(0)

@@ -105,11 +105,11 @@ class Distillation(torch.autograd.Function):
 def distillation_loss(
     student_logits: Float[Tensor, "student_views batch prototypes"],
     teacher_logits: Float[Tensor, "teacher_views batch prototypes"],
-    center: Float[Tensor, prototypes],
+    center: Float[Tensor, " prototypes"],
     student_temp: float | Float[Tensor, ""],
     teacher_temp: float | Float[Tensor, ""],
     pairs: str,
-) -> tuple[Float[Tensor, ""], Float[Tensor, prototypes], Float[Tensor, ""], Float[Tensor, ""]]:
+) -> tuple[Float[Tensor, ""], Float[Tensor, " prototypes"], Float[Tensor, ""], Float[Tensor, ""]]:
     """See ``skill_fast.kernels.distillation.op.distillation_loss``; returns loss, teacher_sum, teacher_entropy, kl.
 
     Rows may lie anywhere, at any distance; logits whose prototypes are not adjacent are copied first.

@@ -14,7 +14,7 @@ class DistillationOutput(NamedTuple):
     """What one pass over the logits yields; all fp32, on the device of the logits."""
 
     loss: Float[Tensor, ""]
-    teacher_sum: Float[Tensor, prototypes]
+    teacher_sum: Float[Tensor, " prototypes"]
     """Sum of the teacher's rows over views and batch, before centering: what the center is updated from."""
     teacher_entropy: Float[Tensor, ""]
     """Mean entropy of q in nats; ln(prototypes) is a uniform teacher."""
@@ -25,7 +25,7 @@ class DistillationOutput(NamedTuple):
 def distillation_loss(
     student_logits: Float[Tensor, "student_views batch prototypes"],
     teacher_logits: Float[Tensor, "teacher_views batch prototypes"],
-    center: Float[Tensor, prototypes],
+    center: Float[Tensor, " prototypes"],
     student_temp: float | Float[Tensor, ""],
     teacher_temp: float | Float[Tensor, ""],
     pairs: str = "dino",

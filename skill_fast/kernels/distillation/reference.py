@@ -27,11 +27,11 @@ def pairs_of(pairs: str, student_views: int, teacher_views: int = GLOBAL_CROPS) 
 def distillation_loss(
     student_logits: Float[Tensor, "student_views batch prototypes"],
     teacher_logits: Float[Tensor, "teacher_views batch prototypes"],
-    center: Float[Tensor, prototypes],
+    center: Float[Tensor, " prototypes"],
     student_temp: float | Float[Tensor, ""],
     teacher_temp: float | Float[Tensor, ""],
     pairs: str,
-) -> tuple[Float[Tensor, ""], Float[Tensor, prototypes], Float[Tensor, ""], Float[Tensor, ""]]:
+) -> tuple[Float[Tensor, ""], Float[Tensor, " prototypes"], Float[Tensor, ""], Float[Tensor, ""]]:
     """See ``skill_fast.kernels.distillation.op.distillation_loss``; returns loss, teacher_sum, teacher_entropy, kl."""
     teacher = teacher_logits.detach().float()
     log_q = torch.log_softmax((teacher - center) / teacher_temp, dim=-1)

@@ -48,11 +48,11 @@ def ema_kernel(
 
 
 def ema_update(
-    teacher: Float[Tensor, elements],
-    student: Float[Tensor, elements],
+    teacher: Float[Tensor, " elements"],
+    student: Float[Tensor, " elements"],
     momentum: float | Float[Tensor, ""],
-    out: Float[Tensor, elements] | None = None,
-) -> Float[Tensor, elements]:
+    out: Float[Tensor, " elements"] | None = None,
+) -> Float[Tensor, " elements"]:
     """See ``skill_fast.kernels.ema.op.ema_update``; bit for bit the reference's result."""
     elements = teacher.numel()
     for name, tensor in (("teacher", teacher), ("student", student), ("out", out)):

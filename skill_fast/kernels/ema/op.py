@@ -10,11 +10,11 @@ from skill_fast.kernels.backend import implementation
 
 
 def ema_update(
-    teacher: Float[Tensor, elements],
-    student: Float[Tensor, elements],
+    teacher: Float[Tensor, " elements"],
+    student: Float[Tensor, " elements"],
     momentum: float | Float[Tensor, ""],
-    out: Float[Tensor, elements] | None = None,
-) -> Float[Tensor, elements]:
+    out: Float[Tensor, " elements"] | None = None,
+) -> Float[Tensor, " elements"]:
     """Move the teacher's average towards the student, in place.
 
     ``teacher <- m teacher + (1 - m) student``, element by element.

@@ -7,11 +7,11 @@ from torch import Tensor
 
 
 def ema_update(
-    teacher: Float[Tensor, elements],
-    student: Float[Tensor, elements],
+    teacher: Float[Tensor, " elements"],
+    student: Float[Tensor, " elements"],
     momentum: float | Float[Tensor, ""],
-    out: Float[Tensor, elements] | None = None,
-) -> Float[Tensor, elements]:
+    out: Float[Tensor, " elements"] | None = None,
+) -> Float[Tensor, " elements"]:
     """See ``skill_fast.kernels.ema.op.ema_update``."""
     # (1 - m)(s - t) rather than m t + (1 - m) s: one rounding less, so equal weights stay equal exactly.
     teacher.add_((student - teacher).mul_(1 - momentum))
