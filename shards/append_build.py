@@ -19,6 +19,7 @@ from shards.lacking import Lacking
 from shards.lock import LOCK
 from shards.new_file import write_new
 from shards.places import Place
+from shards.rejects import PASSING
 from shards.selection import Selection
 from shards.sources.product import Catalogue, Product
 from shards.summary import printable
@@ -71,6 +72,7 @@ def noting(narrow: Lacking, folder: Path, staging: Path) -> Callable[[Catalogue]
             left = narrow(catalogue)
         finally:
             _say_what_is_not_added(narrow.photographs_not_added)
+            _say_what_may_be_tried_again(narrow.photographs_to_try_again)
         found = {"already_there": narrow.already_there, "photographs_not_added": narrow.photographs_not_added}
         write_new(staging / ALREADY_THERE, json.dumps(found).encode())
         _check_groups(folder, left)
@@ -98,6 +100,16 @@ def _say_what_is_not_added(photographs: int) -> None:
         print(
             f"products that are there already have {photographs:,} more photographs in the source, which are not "
             "added: build these products apart and merge --on-duplicate merge",
+            file=sys.stderr,
+        )
+
+
+def _say_what_may_be_tried_again(photographs: int) -> None:
+    if photographs:
+        print(
+            f"products that are there already lack {photographs:,} rejected photographs that may be good by now "
+            f"({', '.join(PASSING)}), which are not tried again: build these products apart and merge "
+            "--on-duplicate merge",
             file=sys.stderr,
         )
 

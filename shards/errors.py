@@ -5,6 +5,7 @@ The list of exit codes is documented in docs/exit_codes.md; training adds its ow
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 
@@ -52,9 +53,12 @@ class StorageFailure(Failure):
 def exit_with(main: Callable[[], int | None]) -> int:
     """Run ``main`` and turn a Failure into a message on stderr and its exit code.
 
+    Standard streams that are closed are opened on nothing before that.
+
     >>> exit_with(lambda: 0)
     0
     """
+    open_standard_streams()
     try:
         return main() or 0
     except Failure as failure:
@@ -69,3 +73,13 @@ def exit_with(main: Callable[[], int | None]) -> int:
     except KeyboardInterrupt:
         print("stopped by the keyboard", file=sys.stderr)
         return 130
+
+
+def open_standard_streams() -> None:
+    """Where a command was started with stdin, stdout or stderr closed, open it on nothing.
+
+    The next file that is opened would take its number, and get what a library prints; a child would lose it.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)

@@ -8,7 +8,7 @@ import os
 import sqlite3
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import repeat
 from types import TracebackType
@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from shards.errors import BadData
 from shards.keys import key_of
 from shards.places import Place, size_of
-from shards.rejects import IMAGE_REASONS, OF_PIXELS, Reject
+from shards.rejects import IMAGE_REASONS, OF_PIXELS, PASSING, Reject
 from shards.sources.drawing import Drawing
 from shards.sources.product import Catalogue, Photograph, Product, name_of
 from shards.tables import batches
@@ -39,7 +39,9 @@ class _Known:
         for setting in ("journal_mode=OFF", "synchronous=OFF", "locking_mode=EXCLUSIVE", f"cache_size=-{_CACHE_KIB}"):
             self._base.execute(f"PRAGMA {setting}")
         self._base.execute("CREATE TABLE known (key TEXT PRIMARY KEY, photographs INTEGER) WITHOUT ROWID")
-        self._base.execute("CREATE TABLE missing (key TEXT, path TEXT, PRIMARY KEY (key, path)) WITHOUT ROWID")
+        self._base.execute(
+            "CREATE TABLE lost (key TEXT, path TEXT, reason TEXT, PRIMARY KEY (key, path)) WITHOUT ROWID"
+        )
         self._base.execute("BEGIN")
         os.unlink(path)
 
@@ -69,8 +71,9 @@ class KnownProducts(_Known):
                 if row["product_id"] and row["reason"] in OF_PIXELS:
                     key = key_of(row["product_id"])
                     self._base.execute(more, (key,))
-                    if row["reason"] == "missing_file":
-                        self._base.execute("INSERT OR IGNORE INTO missing VALUES (?, ?)", (key, row["image_path"]))
+                    if row["reason"] == "missing_file" or row["reason"] in PASSING:
+                        lost = (key, row["image_path"], row["reason"])
+                        self._base.execute("INSERT OR IGNORE INTO lost VALUES (?, ?, ?)", lost)
 
     def __contains__(self, product_id: str) -> bool:
         return bool(product_id) and self._has(key_of(product_id))
@@ -80,8 +83,16 @@ class KnownProducts(_Known):
         key = key_of(product.product_id)
         found = self._base.execute("SELECT photographs FROM known WHERE key = ?", (key,))
         more = max(0, len(product.photographs) - int(found.fetchone()[0]))
-        missing = {path for (path,) in self._base.execute("SELECT path FROM missing WHERE key = ?", (key,))}
-        return more + sum(name_of(p) in missing and _is_there(p) for p in product.photographs if missing)
+        return more + self._there_now(key, product, ("missing_file",))
+
+    def to_try_again(self, product: Product) -> int:
+        """How many photographs of a known product are there, and were rejected for what may have passed since."""
+        return self._there_now(key_of(product.product_id), product, PASSING)
+
+    def _there_now(self, key: str, product: Product, reasons: Sequence[str]) -> int:
+        rows = self._base.execute("SELECT path, reason FROM lost WHERE key = ?", (key,))
+        lost = {path for path, reason in rows if reason in reasons}
+        return sum(name_of(p) in lost and _is_there(p) for p in product.photographs if lost)
 
 
 def _is_there(photograph: Photograph) -> bool:
@@ -126,6 +137,8 @@ class Lacking:
         """Products of the catalogue that the data set has."""
         self.photographs_not_added = 0
         """Of these, beyond the number that was seen before."""
+        self.photographs_to_try_again = 0
+        """Of these, rejected for what may have lain in the machine that built them."""
         self.not_listed = 0
         """Rejects of the catalogue itself that the data set does not list."""
         self.first_not_listed: Reject | None = None
@@ -136,6 +149,7 @@ class Lacking:
         Raises NothingNew where no product is, and BadData at the first known one where that is an error.
         """
         products = images = self.already_there = self.photographs_not_added = self.not_listed = 0
+        self.photographs_to_try_again = 0
         for entry in catalogue.entries:
             known = entry.product_id in self._known
             if isinstance(entry, Reject):
@@ -154,6 +168,7 @@ class Lacking:
             else:
                 self.already_there += 1
                 self.photographs_not_added += self._known.gained(entry)
+                self.photographs_to_try_again += self._known.to_try_again(entry)
         if not products:
             raise NothingNew
         return replace(catalogue, entries=_New(catalogue, self._known, self._listed), images=images)

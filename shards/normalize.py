@@ -10,6 +10,7 @@ at most ``max_side`` -> JPEG. What already is such a JPEG passes through byte fo
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from PIL import Image
@@ -53,9 +54,16 @@ class Jpeg:
     """Size of the file that it was made from; 0 for a drawing."""
 
 
-def normalize_file(file: Place, how: Normalization, crop_to_item: bool = False) -> Jpeg:
-    """Read and normalise one file. Raises ``Rejected`` with a reason of ``IMAGE_REASONS``."""
-    return normalize_bytes(read_photograph(file, how.max_file_bytes), how, crop_to_item)
+def normalize_file(
+    file: Place, how: Normalization, crop_to_item: bool = False, *, when_read: Callable[[], None] = lambda: None
+) -> Jpeg:
+    """Read and normalise one file; ``when_read`` is called in between.
+
+    Raises ``Rejected`` with a reason of ``IMAGE_REASONS``, and what ``read_photograph`` raises.
+    """
+    data = read_photograph(file, how.max_file_bytes)
+    when_read()
+    return normalize_bytes(data, how, crop_to_item)
 
 
 def normalize_bytes(data: bytes, how: Normalization, crop_to_item: bool = False) -> Jpeg:

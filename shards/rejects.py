@@ -29,6 +29,8 @@ OF_THE_SOURCE = ("bad_row", "outside_product", "not_a_photograph", "unknown_imag
 """Reasons among them that a row or file of the catalogue gets; its path may be that of a photograph which another row
 names as well."""
 OF_PIXELS = frozenset(IMAGE_REASONS) - frozenset(OF_THE_SOURCE)
+PASSING = ("unreadable", "decoder_died", "decoder_timeout", "out_of_memory")
+"""Reasons among them that may lie in the machine, as it was then: the same photograph may be taken another time."""
 PRODUCT_REASONS = ("no_photographs", "no_good_photographs", "other_type", "over_cap", "duplicate_product")
 """A product that was seen and not written; it counts as no image."""
 BY_CHOICE = ("near_duplicate", "exact_duplicate", "other_type", "over_cap")

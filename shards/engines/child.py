@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import mmap
 import os
 import select
@@ -15,13 +16,17 @@ from typing import Any
 
 import shards
 from shards.engines import Outcome, Task
-from shards.engines.worker import LENGTH, READY, packed
-from shards.errors import Failure
+from shards.engines.worker import CELL, LENGTH, READY, packed
+from shards.errors import Failure, StorageFailure
 from shards.normalize import Normalization
 
 START_S = 120.0
+POLL_S = 0.2
+CLOSE_S = 10.0
+"""For a child that was killed to be gone; one that waits for a dead mount in the kernel may stay as long as that."""
 SINGLE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 _READ_BYTES = 1 << 20
+_STUCK_READING = "stuck_reading"
 
 
 class Lost(Exception):
@@ -33,17 +38,21 @@ class Lost(Exception):
 
 
 class Child:
-    """A fresh interpreter that normalises photographs. Raises Failure where it does not start."""
+    """A fresh interpreter that normalises photographs. Raises Failure where it does not start.
 
-    def __init__(self, how: Normalization, timeout_s: float, memory_bytes: int) -> None:
+    reading_s, decoding_s: for one photograph. Counted is time in which this process ran, so a job that is suspended as
+    a whole loses nothing.
+    """
+
+    def __init__(self, how: Normalization, *, reading_s: float, decoding_s: float, memory_bytes: int) -> None:
         self.fresh = True
         """It was asked for no photograph yet."""
-        self._timeout_s = START_S
+        self._limits_s = (START_S, START_S)
+        self._killed = False
         root = str(Path(shards.__file__).resolve().parents[1])
         path = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
-        cell_file = os.memfd_create("shards-progress")
-        os.truncate(cell_file, LENGTH.size)
-        self._cell = mmap.mmap(cell_file, LENGTH.size)
+        cell_file = _cell_file()
+        self._cell = mmap.mmap(cell_file, CELL.size)
         self._process = subprocess.Popen(
             [sys.executable, "-m", "shards.engines.worker", str(os.getpid()), str(cell_file)],
             stdin=subprocess.PIPE,
@@ -68,7 +77,7 @@ class Child:
             raise Failure(
                 f"a child process for decoding did not start: {lost.detail}", change="see its message above"
             ) from lost
-        self._timeout_s = timeout_s
+        self._limits_s = (reading_s, decoding_s)
 
     @property
     def pid(self) -> int:
@@ -79,25 +88,39 @@ class Child:
         return self._process.poll() is None
 
     def ask(self, tasks: Sequence[Task]) -> Iterator[Outcome]:
-        """The outcome of each task, as they come; raises Lost, or the Failure that a task met."""
-        LENGTH.pack_into(self._cell, 0, 0)
+        """The outcome of each task, as they come.
+
+        Raises Lost, the Failure that a task met, or StorageFailure where one can not be read in time: what holds it up
+        would hold up the rest of the catalogue too, and is no fault of the photograph.
+        """
+        CELL.pack_into(self._cell, 0, 0)
         self._send(list(tasks))
         self.fresh = False
         for _ in tasks:
-            message = self._receive()
+            try:
+                message = self._receive()
+            except Lost as lost:
+                if lost.reason != _STUCK_READING:
+                    raise
+                raise StorageFailure(
+                    f"'{tasks[lost.place].photograph}' could not be read: {lost.detail}",
+                    change="look at the storage or the mount; the same command goes on where this one stopped",
+                ) from lost
             if isinstance(message, Failure):
                 raise message
             yield message
 
     def kill(self) -> None:
+        self._killed = True
         self._process.kill()
 
     def close(self) -> None:
-        self._process.kill()
+        self.kill()
         with contextlib.suppress(BrokenPipeError):
             self._stdin.close()
         self._stdout.close()
-        self._process.wait()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(CLOSE_S)
         self._cell.close()
 
     def _send(self, message: Any) -> None:
@@ -121,8 +144,19 @@ class Child:
         return message
 
     def _read(self) -> None:
-        if not self._poll.poll(self._timeout_s * 1000):
-            raise self._lost("decoder_timeout", f"no answer within {self._timeout_s:g} s")
+        waited_s, stand = 0.0, self._stand()
+        while not self._poll.poll(POLL_S * 1000):
+            if self._killed:
+                raise self._lost("decoder_died", "the process was killed")
+            # A poll counts its own length, though the whole job may have been suspended in it for hours.
+            waited_s += POLL_S
+            before, stand = stand, self._stand()
+            if stand != before:
+                waited_s = 0.0
+            decoding = stand % 2
+            if waited_s >= (limit_s := self._limits_s[decoding]):
+                reason = "decoder_timeout" if decoding else _STUCK_READING
+                raise self._lost(reason, f"no answer within {limit_s:g} s")
         read = os.read(self._stdout.fileno(), _READ_BYTES)
         if not read:
             raise self._ended()
@@ -132,4 +166,20 @@ class Child:
         return self._lost("decoder_died", f"the process ended with code {self._process.wait()}")
 
     def _lost(self, reason: str, detail: str) -> Lost:
-        return Lost(reason, detail, LENGTH.unpack_from(self._cell)[0])
+        return Lost(reason, detail, self._stand() // 2)
+
+    def _stand(self) -> int:
+        return int(CELL.unpack_from(self._cell)[0])
+
+
+def _cell_file() -> int:
+    """A file in memory for the cell that parent and child share.
+
+    Its number is none of the standard streams', which a caller may have closed: the child has its own there.
+    """
+    low = os.memfd_create("shards-progress")
+    try:
+        os.truncate(low, CELL.size)
+        return fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, 3)
+    finally:
+        os.close(low)

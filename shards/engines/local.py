@@ -5,7 +5,8 @@ is carried over, so a training process that holds a GPU may build shards too. A 
 message:
 
     the child ends:     the photograph in work is the first of a new child; if that ends too, it is `decoder_died`
-    no answer in time:  the photograph in work is `decoder_timeout`
+    no answer in time:  the same, but `decoder_timeout`
+    can not be read:    nor in ten minutes: a StorageFailure, which ends the build and is laid on no photograph
     `out_of_memory`:    believed of a new child's first photograph, else it becomes one
     the others of the chunk go on in a new child
 
@@ -18,6 +19,7 @@ import os
 import threading
 from collections.abc import Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from functools import partial
 
 from shards.engines import Outcome, Task
 from shards.engines.child import Child, Lost
@@ -25,7 +27,9 @@ from shards.engines.worker import outcome_of
 from shards.normalize import Normalization
 
 TIMEOUT_S = 60.0
-"""For one photograph; the slowest healthy ones, JPEG 2000 of 50 megapixels, took 9 s."""
+"""For one photograph to be decoded; the slowest healthy ones, JPEG 2000 of 50 megapixels, took 9 s."""
+READING_S = 600.0
+"""For one to be read; the client of S3, whose errors say more, gives up by itself, after 407 s without an answer."""
 MEMORY_BYTES = 2 << 30
 """Data that a child may hold; the heaviest of 50 megapixels, lossless WebP with alpha, took 1.28 GiB."""
 CHUNK = 16
@@ -38,7 +42,8 @@ CHUNKS_AHEAD = 3
 class LocalEngine:
     """Up to ``workers`` children, started when there is work for them; 0 works in this process, unprotected.
 
-    workers: None is one a CPU. timeout_s: for one photograph; memory_bytes: data that a child may hold.
+    workers: None is one a CPU. timeout_s, reading_s: for one photograph to be decoded, and to be read before that;
+    memory_bytes: data that a child may hold.
     """
 
     def __init__(
@@ -47,6 +52,7 @@ class LocalEngine:
         *,
         workers: int | None = None,
         timeout_s: float = TIMEOUT_S,
+        reading_s: float = READING_S,
         memory_bytes: int = MEMORY_BYTES,
     ) -> None:
         self.workers = workers if workers is not None else len(os.sched_getaffinity(0))
@@ -54,7 +60,8 @@ class LocalEngine:
         self.ahead = self.chunk * CHUNKS_AHEAD * self.workers
         self.lost: list[str] = []
         """How children were lost, in the order of time."""
-        self._how, self._timeout_s, self._memory_bytes = how, timeout_s, memory_bytes
+        self._new_child = partial(Child, how, reading_s=reading_s, decoding_s=timeout_s, memory_bytes=memory_bytes)
+        self._how = how
         self._threads = ThreadPoolExecutor(self.workers, "shards-child") if self.workers else None
         self._mine = threading.local()
         self._children: set[Child] = set()
@@ -79,7 +86,7 @@ class LocalEngine:
 
     def _in_child(self, tasks: Sequence[Task]) -> list[Outcome]:
         outcomes: dict[int, Outcome] = {}
-        suspect: int | None = None
+        suspect: tuple[int, Lost] | None = None
         groups = [list(range(len(tasks)))] if tasks else []
         while groups:
             places = groups.pop()
@@ -90,10 +97,11 @@ class LocalEngine:
                     outcomes[place] = outcome
             except Lost as lost:
                 culprit = self._note(lost, places)
-                sure = lost.reason == "decoder_timeout" or culprit == alone == suspect
-                if sure and culprit not in outcomes:
-                    outcomes[culprit] = (lost.reason, lost.detail)
-                suspect = culprit
+                if suspect is not None and culprit == alone == suspect[0] and culprit not in outcomes:
+                    # A kill from outside looks like a crash, but nothing looks like a hang.
+                    told = suspect[1] if suspect[1].reason == "decoder_timeout" else lost
+                    outcomes[culprit] = (told.reason, told.detail)
+                suspect = culprit, lost
                 rest = [place for place in places if place not in outcomes]
                 groups += [sorted(rest, key=lambda place: place != culprit)] if rest else []
                 self._drop(child)
@@ -125,7 +133,7 @@ class LocalEngine:
         if child is None:
             if self._closed:
                 raise CancelledError
-            child = self._mine.child = Child(self._how, self._timeout_s, self._memory_bytes)
+            child = self._mine.child = self._new_child()
             self._children.add(child)
         return child
 

@@ -4,7 +4,8 @@
     child -> parent: READY, then an outcome for each task
 
 Every message is 8 bytes of length and a pickle. Both ends are this program: nothing foreign reaches pickle. Outcomes of
-photographs that take less than ``FLUSH_S`` travel together, so which photograph is in work stands in a shared cell.
+photographs that take less than ``FLUSH_S`` travel together, so which photograph is in work stands in a shared cell, and
+whether it is being read or decoded: the one waits for a disk or a network, which may be slow without any harm in it.
 """
 
 from __future__ import annotations
@@ -20,16 +21,21 @@ import signal
 import struct
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import IO, Any
 
 from shards.engines import Outcome, Task
-from shards.errors import Failure
+from shards.errors import Failure, open_standard_streams
 from shards.normalize import Normalization, normalize_file, normalize_image
 from shards.rejects import Rejected
 from shards.sources.drawing import Drawing, draw
 
 READY = "ready"
 LENGTH = struct.Struct("<Q")
+CELL = struct.Struct("Q")
+"""Twice the place of the photograph in work, and 1 more while it is decoded. One machine word, and in the order of this
+machine: it is written and read at once, never half."""
 FLUSH_S = 0.01
 BUFFER_BYTES = 1 << 18
 _PR_SET_PDEATHSIG = 1
@@ -37,22 +43,23 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _KEPT_BYTES, _LARGEST_KEPT_BYTES = 256 << 20, 32 << 20
 
 
-def outcome_of(task: Task, how: Normalization) -> Outcome:
+def outcome_of(task: Task, how: Normalization, when_read: Callable[[], None] = lambda: None) -> Outcome:
     """Normalise one photograph; whatever goes wrong is a reason and its detail."""
     try:
         if isinstance(task.photograph, Drawing):
+            when_read()
             return normalize_image(draw(task.photograph), how, task.crop_to_item)
-        return normalize_file(task.photograph, how, task.crop_to_item)
+        return normalize_file(task.photograph, how, task.crop_to_item, when_read=when_read)
     except Rejected as rejected:
         return rejected.reason, rejected.detail
     except MemoryError as error:
         return "out_of_memory", str(error) or "decoding needs more than a process may have"
 
 
-def _answer(task: Task, how: Normalization) -> Outcome | Failure:
+def _answer(task: Task, how: Normalization, when_read: Callable[[], None]) -> Outcome | Failure:
     """The outcome; or what ends the build, such as storage that refuses: it is told, not laid on one photograph."""
     try:
-        return outcome_of(task, how)
+        return outcome_of(task, how, when_read)
     except Failure as failure:
         return failure
 
@@ -64,12 +71,12 @@ def packed(message: Any) -> bytes:
 
 
 def serve(requests: IO[bytes], answers: IO[bytes], how: Normalization, cell: mmap.mmap) -> None:
-    """Answer lists of tasks until ``requests`` ends; ``cell`` holds the place of the one in work."""
+    """Answer lists of tasks until ``requests`` ends; ``cell`` tells how far they are."""
     while (tasks := _received(requests)) is not None:
         flushed = time.monotonic()
         for place, task in enumerate(tasks):
-            LENGTH.pack_into(cell, 0, place)
-            answers.write(packed(_answer(task, how)))
+            CELL.pack_into(cell, 0, 2 * place)
+            answers.write(packed(_answer(task, how, partial(CELL.pack_into, cell, 0, 2 * place + 1))))
             if time.monotonic() - flushed > FLUSH_S:
                 answers.flush()
                 flushed = time.monotonic()
@@ -79,6 +86,7 @@ def serve(requests: IO[bytes], answers: IO[bytes], how: Normalization, cell: mma
 def main(parent: int, cell_file: int) -> None:
     """Serve the process ``parent`` over stdin and stdout; ``cell_file`` is the file descriptor of the shared cell."""
     _die_with(parent)
+    open_standard_streams()
     answers = os.fdopen(os.dup(1), "wb", buffering=BUFFER_BYTES)
     _silence_decoders()
     _keep_freed_memory()
@@ -90,7 +98,7 @@ def main(parent: int, cell_file: int) -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
     answers.write(packed(READY))
     answers.flush()
-    serve(sys.stdin.buffer, answers, how, mmap.mmap(cell_file, LENGTH.size))
+    serve(sys.stdin.buffer, answers, how, mmap.mmap(cell_file, CELL.size))
 
 
 def _silence_decoders() -> None:

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PosixPath
 from typing import Any
 
 from PIL import AvifImagePlugin
@@ -19,17 +19,25 @@ from PIL import AvifImagePlugin
 from shards.engines import Task
 from shards.errors import StorageFailure
 from shards.rejects import Rejected
+from shards.sources.drawing import Drawing
 
 kept: list[object] = []
 """What earlier photographs left behind in the process."""
 
 
-@dataclass(frozen=True)
-class Hostile:
-    """Any look at it, but for its own two fields, runs ``act`` of this module; ``file`` is for acts that need one."""
+@dataclass(frozen=True, init=False, repr=False, eq=False)
+class Hostile(Drawing):
+    """Decoding it runs ``act`` of this module; ``file`` is for acts that need one.
+
+    A drawing, since a decoder takes what an act raises for damage; it has no other field of one, so the first look at
+    it acts.
+    """
 
     act: str
-    file: str = ""
+    file: str
+
+    def __init__(self, act: str, file: str = "") -> None:
+        vars(self).update(act=act, file=file)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
@@ -39,7 +47,15 @@ class Hostile:
 
 
 def hostile(act: str, file: str | Path = "") -> Task:
-    return Task(Hostile(act, str(file)))  # type: ignore[arg-type]
+    return Task(Hostile(act, str(file)))
+
+
+class StuckPath(PosixPath):
+    """A file on a mount that does not answer."""
+
+    def __fspath__(self) -> str:
+        hang("")
+        raise AssertionError
 
 
 def crash(file: str) -> None:
@@ -56,6 +72,17 @@ def hang(file: str) -> None:
     if file:
         Path(file).write_text(str(os.getpid()))
     time.sleep(600)
+
+
+def hang_once(file: str) -> None:
+    if not Path(file).exists():
+        hang(file)
+
+
+def work(file: str) -> None:
+    """For half a second, with a word of who does."""
+    Path(file).write_text(str(os.getpid()))
+    time.sleep(0.5)
 
 
 def eat(file: str) -> None:
@@ -109,6 +136,8 @@ acts: dict[str, Callable[[str], None]] = {
         crash,
         leave,
         hang,
+        hang_once,
+        work,
         eat,
         spoil,
         crash_if_spoilt,

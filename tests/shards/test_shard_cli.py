@@ -1,13 +1,17 @@
 """The commands as a user meets them: words on stdout and stderr, exit codes."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from shards.build import build
 from shards.cli import main
 from tests.shards.conftest import photograph
+from tests.shards.data_sets import files
 
 
 def run(capsys, *words: object) -> tuple[int, str, str]:
@@ -42,6 +46,16 @@ def test_build_verify_info_sheet(capsys, catalogue: Path, tmp_path: Path) -> Non
     assert code == 0 and "4 of 6 products" in printed
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert sheet.height > 4 * 100 and len(sheet.getcolors(1 << 24)) > 100
+
+
+@pytest.mark.parametrize("closed", ["2>&-", "<&- >&- 2>&-"])
+def test_a_build_with_closed_standard_streams(closed: str, catalogue: Path, tmp_path: Path) -> None:
+    """As a daemon may start it: what it opens must not take their numbers, least of all a shard that of stderr."""
+    command = [sys.executable, "-m", "shards.cli", "build", str(catalogue), str(tmp_path / "out"), "--workers", "1"]
+    ended = subprocess.run(["sh", "-c", f'exec "$@" {closed}', "sh", *command], timeout=60)
+    assert ended.returncode == 0
+    build(catalogue, tmp_path / "same", workers=0)
+    assert files(tmp_path / "out") == files(tmp_path / "same")
 
 
 def test_append_merge_repair(capsys, catalogue: Path, tmp_path: Path) -> None:

@@ -13,15 +13,18 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 
+from shards.build import Progress, build
 from shards.engines import Outcome, Task, local, open_engine
+from shards.engines import child as child_module
 from shards.engines.child import Lost
 from shards.engines.local import LocalEngine, chunk_of
 from shards.errors import BadUsage, Failure, StorageFailure
 from shards.normalize import Jpeg, Normalization
 from shards.sources.demo import products
 from shards.sources.drawing import Drawing
+from tests.object_storage import ObjectStorage
 from tests.shards.conftest import photograph
-from tests.shards.hostile import hostile
+from tests.shards.hostile import StuckPath, hostile
 
 OVER = ("undecodable", "the act is over")
 """What a hostile photograph becomes when it has done no harm."""
@@ -82,14 +85,116 @@ def test_a_child_that_hangs_costs_its_photograph_alone(good: Task) -> None:
         outcomes = engine.submit([good, good, hostile("hang"), good]).result()
         assert outcomes[2] == ("decoder_timeout", "no answer within 1 s")
         assert kinds(outcomes) == ["jpeg", "jpeg", "decoder_timeout", "jpeg"]
+        assert engine.lost == ["no answer within 1 s"] * 2
+
+
+def test_a_child_that_hangs_once_costs_nothing(good: Task, tmp_path: Path) -> None:
+    """Such as one that somebody stopped: what holds in a new child alone is the photograph's own."""
+    with contextlib.closing(LocalEngine(Normalization(), workers=1, timeout_s=1)) as engine:
+        outcomes = engine.submit([good, hostile("hang_once", tmp_path / "flag"), good]).result()
+        assert kinds(outcomes) == ["jpeg", "undecodable", "jpeg"] and outcomes[1] == OVER
         assert engine.lost == ["no answer within 1 s"]
+
+
+SUSPENDED = """
+import sys
+from shards.engines.local import LocalEngine
+from shards.normalize import Normalization
+from tests.shards.hostile import hostile
+engine = LocalEngine(Normalization(), workers=1, timeout_s=2)
+print(engine.submit([hostile("work", sys.argv[1])]).result(), engine.lost)
+engine.close()
+"""
+
+
+def test_a_job_that_is_suspended_beyond_the_limit_loses_nothing(tmp_path: Path) -> None:
+    """Not even a child: as a batch system or a container's pause does it, parent and children together."""
+    command = [sys.executable, "-c", SUSPENDED, str(tmp_path / "pid")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
+        child = int(_wait_for(tmp_path / "pid"))
+        for pid in (parent.pid, child):
+            os.kill(pid, signal.SIGSTOP)
+        time.sleep(2.5)
+        os.kill(parent.pid, signal.SIGCONT)
+        time.sleep(0.3)  # the parent looks at what it has, and the child was not yet woken
+        with contextlib.suppress(ProcessLookupError):  # a parent that took it for lost has killed it
+            os.kill(child, signal.SIGCONT)
+        assert parent.communicate(timeout=30)[0] == f"{[OVER]} []\n"
+
+
+def test_a_file_that_can_not_be_read_in_time_ends_the_build_and_is_no_reject(good: Task) -> None:
+    stuck = Task(StuckPath("/mnt/dead/p.jpg"))
+    with contextlib.closing(LocalEngine(Normalization(), workers=1, timeout_s=0.2, reading_s=1)) as engine:
+        with pytest.raises(
+            StorageFailure, match=r"'/mnt/dead/p.jpg' could not be read: no answer within 1 s\n.*goes on"
+        ):
+            engine.submit([good, stuck, good]).result()
+        assert kinds(engine.submit([good]).result()) == ["jpeg"]
+
+
+def test_object_storage_that_hangs_ends_the_build_and_rejects_nothing(
+    tmp_path: Path, s3: ObjectStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The time limit of the decoder is not that of the storage; the same command goes on when it answers again."""
+    for number in range(12):
+        photograph(s3.local(f"{s3.url}/c") / f"p{number:02d}" / "0.png", 60, 44, seed=number)
+    build(f"{s3.url}/c", tmp_path / "whole", shard_mib=0.01, workers=0)
+    monkeypatch.setitem(LocalEngine.__init__.__kwdefaults__, "timeout_s", 1)
+    monkeypatch.setitem(LocalEngine.__init__.__kwdefaults__, "reading_s", 3)
+    monkeypatch.setattr(local, "CHUNK", 2)
+    with contextlib.ExitStack() as until_later:
+
+        def freeze(done: Progress) -> None:
+            if done.products == 4:
+                until_later.enter_context(s3.stuck())
+
+        with pytest.raises(StorageFailure, match=rf"'{s3.url}/c/p..*/0.png' could not be read: no answer within 3 s"):
+            build(f"{s3.url}/c", tmp_path / "out", shard_mib=0.01, workers=1, progress=freeze)
+    monkeypatch.setitem(LocalEngine.__init__.__kwdefaults__, "timeout_s", 60)
+    resumed = build(f"{s3.url}/c", tmp_path / "out", shard_mib=0.01, workers=1)
+    assert resumed["counts"]["images_written"] == 12 and resumed["counts"]["images_rejected"] == {}
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_closing_does_not_wait_for_a_child_that_the_kernel_holds(
+    good: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a dead mount, where SIGKILL has to wait; simulated by one that is never sent."""
+    monkeypatch.setattr(child_module, "CLOSE_S", 0.1)
+    engine = LocalEngine(Normalization(), workers=1)
+    future = engine.submit([hostile("hang", tmp_path / "pid")])
+    pid = int(_wait_for(tmp_path / "pid"))
+    (child,) = engine._children
+    monkeypatch.setattr(child._process, "kill", lambda: None)
+    began = time.monotonic()
+    engine.close()
+    assert time.monotonic() - began < 5 and future.exception() is not None
+    with contextlib.suppress(ProcessLookupError):  # it may have ended with the thread that had started it
+        os.kill(pid, signal.SIGKILL)
+    child._process.wait()
+
+
+def test_the_cell_is_apart_from_closed_standard_streams(good: Task) -> None:
+    """Of a caller that closed stderr, as `2>&-` does: the cell would get its number."""
+    kept = os.dup(2)
+    os.close(2)
+    try:
+        with contextlib.closing(LocalEngine(Normalization(), workers=1)) as engine:
+            assert kinds(engine.submit([good]).result()) == ["jpeg"]
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 @dataclass(eq=False)
 class SimulatedChild:
-    """A child whose photographs are the names of acts; ``mishaps`` says at which it is killed from outside."""
+    """A child whose photographs are the names of acts; ``mishaps`` says at which it is killed or stopped."""
 
-    mishaps: Iterator[bool]
+    mishaps: Iterator[str]
     fresh: bool = True
     alive: bool = True
     spoilt: bool = False
@@ -100,8 +205,12 @@ class SimulatedChild:
         for place, task in enumerate(tasks):
             act = str(task.photograph)
             # A photograph that is itself the end of one child has no second mishap to spare.
-            killed = next(self.mishaps, False) and act != "crash_if_spoilt"
-            if killed or act == "crash" or (act == "crash_if_spoilt" and self.spoilt):
+            mishap = next(self.mishaps, "") if act != "crash_if_spoilt" else ""
+            if mishap == "decoder_timeout" and act == "crash":
+                mishap = ""  # one that both hangs and crashes is told to hang
+            if mishap:
+                raise Lost(mishap, "", place)
+            if act == "crash" or (act == "crash_if_spoilt" and self.spoilt):
                 raise Lost("decoder_died", "", place)
             if act == "hang":
                 raise Lost("decoder_timeout", "", place)
@@ -125,14 +234,15 @@ ACTS = ("good", "spoil", "crash_if_spoilt", "eat_if_spoilt", *ALONE)
 
 @given(
     chunks=st.lists(st.lists(st.sampled_from(ACTS), max_size=12), max_size=3),
-    mishaps=st.lists(st.booleans(), max_size=60),
+    mishaps=st.lists(st.sampled_from(["", "decoder_died", "decoder_timeout"]), max_size=60),
 )
-@example(chunks=[["spoil", "eat_if_spoilt"]], mishaps=[False, True])
-def test_every_photograph_gets_the_outcome_that_it_has_alone(chunks: list[list[str]], mishaps: list[bool]) -> None:
-    """Whatever else is in its chunk, and though children are killed, but never two in a row."""
-    spaced = iter([kill for pair in zip(mishaps, [False] * len(mishaps)) for kill in pair])
+@example(chunks=[["spoil", "eat_if_spoilt"]], mishaps=["", "decoder_died"])
+@example(chunks=[["hang"], ["good"]], mishaps=["", "decoder_died", "decoder_timeout"])
+def test_every_photograph_gets_the_outcome_that_it_has_alone(chunks: list[list[str]], mishaps: list[str]) -> None:
+    """Whatever else is in its chunk, and though children are killed or stopped, but never two in a row."""
+    spaced = iter([mishap for pair in zip(mishaps, [""] * len(mishaps)) for mishap in pair])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(local, "Child", lambda *_: SimulatedChild(spaced))
+        patch.setattr(local, "Child", lambda *_, **limits: SimulatedChild(spaced))
         with contextlib.closing(LocalEngine(Normalization(), workers=1)) as engine:
             futures = [engine.submit([Task(Path(act)) for act in acts]) for acts in chunks]
             for acts, future in zip(chunks, futures):

@@ -43,7 +43,9 @@ def test_no_damaged_image_ends_a_child_and_all_that_is_accepted_decodes(
     rejected = pq.read_table(tmp_path / "out" / "rejected.parquet").to_pylist()
     hard = [(damages[row["image_path"]], row) for row in rejected if row["reason"] in HARD]
     slow = [Path(row["image_path"]) for _, row in hard if row["reason"] == "decoder_timeout"]
-    assert lost == [f"no answer within {TIMEOUT_S:g} s"] * len(slow) and len(hard) == len(slow), hard
+    # A photograph that was late once may have been in time for the second child.
+    assert set(lost) <= {f"no answer within {TIMEOUT_S:g} s"} and len(hard) == len(slow), hard
+    assert len(lost) >= 2 * len(slow)
     assert all(_cpu_s(file) < TIMEOUT_S for file in slow), hard
     assert counts["images_seen"] == MUTATIONS
     assert counts["images_written"] + sum(counts["images_rejected"].values()) == MUTATIONS

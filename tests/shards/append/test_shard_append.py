@@ -10,6 +10,7 @@ import pytest
 from shards.append import append
 from shards.build import build
 from shards.cli import main
+from shards.engines import local
 from shards.errors import BadData, BadUsage
 from shards.index import read_dataset
 from shards.lock import Lock
@@ -180,6 +181,30 @@ def test_a_photograph_that_was_missing_and_is_there_now_is_counted(
     photograph(tmp_path / "late-1.png", 20, 20, seed=1)
     append(source, tmp_path / "late", workers=0)
     assert "have 1 more photographs in the source, which are not added" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("reason", ["unreadable", "decoder_died", "decoder_timeout", "out_of_memory", "undecodable"])
+def test_a_photograph_that_a_machine_may_have_lost_is_told_and_not_taken_for_new(
+    reason: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a product that is there; what is the photograph's own fault is not told again."""
+    source, out = tmp_path / "c", tmp_path / "out"
+    for number in range(3):
+        photograph(source / "a" / f"{number}.png", 30, 30, seed=number)
+    true = local.outcome_of
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            local, "outcome_of", lambda task, how: (reason, "") if task.photograph.stem == "1" else true(task, how)
+        )
+        assert build(source, out, workers=0)["counts"]["images_rejected"] == {reason: 1}
+    before = files(out)
+    append(source, out, workers=0)
+    told = capsys.readouterr().err
+    assert ("lack 1 rejected photographs that may be good by now" in told) == (reason != "undecodable")
+    assert "more photographs in the source" not in told
+    (source / "a" / "1.png").unlink()
+    append(source, out, workers=0)
+    assert capsys.readouterr().err == "" and files(out) == before
 
 
 def test_a_group_that_an_append_would_put_in_two_splits_is_refused(tmp_path: Path) -> None:
