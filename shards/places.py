@@ -11,6 +11,7 @@ where that matters ask ``size_of`` or ``entries`` here, which raise.
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import os
 import posixpath
@@ -147,7 +148,7 @@ def entries(folder: Place) -> dict[str, int | None]:
     """
     if isinstance(folder, Path):
         with os.scandir(folder) as found:
-            return {entry.name: entry.stat().st_size if entry.is_file() else None for entry in found}
+            return {entry.name: _bytes_of(entry) for entry in found}
     with reaching(folder):
         try:
             listed = folder.fs.ls(folder.path, detail=True)
@@ -161,6 +162,15 @@ def entries(folder: Place) -> dict[str, int | None]:
     }
     sizes.pop("", None)  # an empty object that stands for the folder itself
     return sizes
+
+
+def _bytes_of(entry: os.DirEntry[str]) -> int | None:
+    try:
+        return entry.stat().st_size if entry.is_file() else None
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        return None  # a link that goes round leads to no file
 
 
 def is_within(inner: Place, outer: Place) -> bool:
