@@ -21,7 +21,7 @@ from shards.errors import BadData, BadUsage
 from shards.index import DATASET, describe, is_sealed, read_dataset, seal_fault, sealed, sha256_of
 from shards.jpeg import read_header
 from shards.merge_write import image_rows, product_cells
-from shards.new_file import PARTIAL_SUFFIX, sync, write_new
+from shards.new_file import PARTIAL_SUFFIX, room_for, sync, write_new
 from shards.normalize import Jpeg
 from shards.own_files import BUILT, GONE, JOURNAL, OWN_FOLDERS, OWN_NAMES, REPAIR_FOLDER, refuse_foreign
 from shards.places import Place, entries
@@ -100,7 +100,9 @@ def _from_tars(
                     _add_rows(product, number, products, images)
             except (BadData, ValueError) as error:
                 faults.append(error.came if isinstance(error, BadData) else f"'{folder / line['name']}': {error}")
-            (scratch / index_name(line["name"])).write_bytes(dali_index(samples))
+            index, content = scratch / index_name(line["name"]), dali_index(samples)
+            with room_for(index, len(content)):
+                index.write_bytes(content)
             done += line["bytes"]
             if progress is not None:
                 progress(done, total)

@@ -6,6 +6,7 @@ With the source beside it, each photograph is shown as it came and, right of tha
 from __future__ import annotations
 
 import io
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from shards.errors import BadData, BadUsage
 from shards.index import read_dataset
+from shards.new_file import write_new
 from shards.originals import Original, find_originals, show_original
 from shards.places import Place
 from shards.summary import printable
@@ -26,7 +28,8 @@ CELL = 128
 GAP = 6
 CAPTION = 250
 MAX_PHOTOGRAPHS = 8
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+SUFFIXES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
+"""Of a picture's name -> what Pillow calls its format."""
 UNPAIRED = "after not known"
 INK, GROUND, PLATE, VOID = (30, 30, 30), (238, 240, 243), (208, 212, 218), (150, 154, 160)
 
@@ -71,7 +74,11 @@ def write_sheet(
         ids = [row["product_id"] for row in labels]
         originals = find_originals(folder, dataset["options"], ids, source, format)
         _leave_unpaired(labels, originals, source)
-    _draw(labels, [_cells(folder, dataset, row, originals) for row in labels], source is not None).save(file)
+    sheet = _draw(labels, [_cells(folder, dataset, row, originals) for row in labels], source is not None)
+    drawn = io.BytesIO()
+    sheet.save(drawn, SUFFIXES[file.suffix.lower()])
+    # Where the name is a link, what it leads to is replaced.
+    write_new(Path(os.path.realpath(file)), drawn.getvalue())
     return len(labels), total
 
 
