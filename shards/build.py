@@ -179,7 +179,9 @@ def _explained(output: Output, done: Progress) -> Iterator[None]:
         except NoRoom as full:
             left = max(done.images_total - done.images_seen, 0) / max(done.images_seen, 1)
             more = f"about {done.bytes_written * left / 2**20:,.1f} MiB more of shards are to come; " if left else ""
-            full.change = f"{more}{full.remedy} and give the same command again: it goes on behind the last finished shard"
+            full.change = (
+                f"{more}{full.remedy} and give the same command again: it goes on behind the last finished shard"
+            )
             raise
 
 

@@ -9,7 +9,6 @@ import errno
 import sys
 from collections.abc import Callable
 
-
 _CHANGES = {
     errno.EMFILE: "raise ulimit -n, the limit of open files",
     errno.ENFILE: "end other programs, or raise fs.file-max, the system's limit of open files",

@@ -95,7 +95,7 @@ def test_append_names_a_full_temporary_folder(
     build(singles, out, workers=0)
     photograph(singles / "new" / "0.png")
     monkeypatch.setattr(lacking, "_InTemporaryFolder", Full)
-    with pytest.raises(StorageFailure, match="temporary folder '.+' can not hold") as caught:
+    with pytest.raises(StorageFailure, match=r"temporary folder '.+' can not hold") as caught:
         append(singles, out, workers=0)
     assert "TMPDIR" in caught.value.change
     assert_whole(out)

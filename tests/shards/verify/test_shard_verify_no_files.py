@@ -40,7 +40,9 @@ def test_repair_puts_a_file_in_the_place_of_what_is_none(tiny: Path, kind: str, 
     NO_FILES[kind](tiny / name)
     (line,) = repair(tiny)
     assert line.startswith(name) and not (tiny / name).is_symlink()
-    assert files(tiny) == {other: content for other, content in whole.items() if other != ".built.json" or name != other}
+    if name == ".built.json":  # only the build can write it again
+        del whole[name]
+    assert files(tiny) == whole
 
 
 @pytest.mark.parametrize("name", [*NAMES, "rejected.parquet", "shard-000001.idx.partial"])
