@@ -30,6 +30,8 @@ CAPTION = 250
 MAX_PHOTOGRAPHS = 8
 SUFFIXES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 """Of a picture's name -> what Pillow calls its format."""
+MOST_PIXELS = {"JPEG": 65_500, "WEBP": 16_383}
+"""Of a side, where a format has a limit below what memory holds."""
 UNPAIRED = "after not known"
 INK, GROUND, PLATE, VOID = (30, 30, 30), (238, 240, 243), (208, 212, 218), (150, 154, 160)
 
@@ -65,8 +67,11 @@ def write_sheet(
         )
     if file.is_dir():
         raise BadUsage(f"'{file}' is a folder", allowed="a file", change="name another file")
+    if seed < 0:
+        raise BadUsage(f"--seed is {seed}", allowed="0 or more")
     dataset = read_dataset(folder)
     total = row_count(folder, "products.parquet")
+    _check_height(file, min(products, total))
     chosen = np.sort(np.random.default_rng(seed).permutation(total)[:products])
     labels = gather(folder, "products.parquet", None, chosen).to_pylist()
     originals: dict[str, list[Original]] = {}
@@ -80,6 +85,22 @@ def write_sheet(
     # Where the name is a link, what it leads to is replaced.
     write_new(Path(os.path.realpath(file)), drawn.getvalue())
     return len(labels), total
+
+
+def _check_height(file: Path, products: int) -> None:
+    """Raise BadUsage where a picture of that format can not be as high, before photographs are read for it."""
+    most = MOST_PIXELS.get(SUFFIXES[file.suffix.lower()])
+    if most is not None and _height(products) > most:
+        allowed = (most - GAP) // (CELL + GAP)
+        raise BadUsage(
+            f"'{file}' would be {_height(products):,} pixels high with {products:,} products",
+            allowed=f"{most:,} pixels in a file ending in {file.suffix}: --products {allowed}",
+            change="ask for fewer products, or for a .png",
+        )
+
+
+def _height(products: int) -> int:
+    return products * (CELL + GAP) + GAP
 
 
 def _leave_unpaired(labels: Sequence[dict[str, Any]], originals: dict[str, list[Original]], source: str) -> None:
@@ -137,7 +158,7 @@ def _draw(labels: Sequence[dict[str, Any]], cells: Sequence[Sequence[Cell]], in_
         CAPTION + column * (CELL + GAP) + (2 * GAP * (column // 2) if in_pairs else 0) for column in range(columns)
     ]
     width = (places[-1] + CELL if places else CAPTION) + GAP
-    sheet = Image.new("RGB", (width, len(labels) * (CELL + GAP) + GAP), GROUND)
+    sheet = Image.new("RGB", (width, _height(len(labels))), GROUND)
     for number, (row, pictures) in enumerate(zip(labels, cells, strict=True)):
         top = GAP + number * (CELL + GAP)
         _caption(ImageDraw.Draw(sheet), row, top)

@@ -1,4 +1,4 @@
-"""Columns of a Parquet manifest that hold bytes, wherever in them: no file becomes an attribute, and nothing else goes."""
+"""Columns of a Parquet manifest that hold bytes, wherever in them: no file becomes an attribute, all else does."""
 
 import json
 from pathlib import Path
