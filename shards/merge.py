@@ -53,10 +53,10 @@ def merge(
     they are not empty. overwrite: take an ``out`` that holds a finished data set. progress: (bytes, bytes in all).
 
     The order is that of the sources. Photographs of two sources are not compared with each other. Memory does not grow
-    but by 8 bytes a product, 16 for each that a source left out, and with the products that are in two sources. After an interruption the same call starts
-    over; where ``out`` holds what it would write, nothing is to do and ``progress`` is told nothing. Raises BadUsage
-    where the options of the sources differ, BadData where one is damaged, where a variant group would be in two splits
-    or, with "error", where they share a product.
+    but by 8 bytes a product, 16 for each that a source left out, and with the products that are in two sources.
+    After an interruption the same call starts over; where ``out`` holds what it would write, nothing is to do and
+    ``progress`` is told nothing. Raises BadUsage where the options of the sources differ, BadData where one is damaged,
+    where a variant group would be in two splits or, with "error", where they share a product.
     """
     if on_duplicate not in ON_DUPLICATE:
         raise BadUsage(f"unknown on_duplicate {on_duplicate!r}", allowed=", ".join(ON_DUPLICATE))

@@ -18,6 +18,7 @@ PARTIAL_SUFFIX = ".partial"
 UPLOAD_BYTES = 16 << 20
 """Of one request of an upload; object storage allows 10,000 of them a file."""
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+READ_ONLY = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 
 
 class NoRoom(StorageFailure):

@@ -19,7 +19,7 @@ from shards.errors import BadData, BadUsage
 from shards.index import read_dataset
 from shards.new_file import write_new
 from shards.originals import Original, find_originals, show_original
-from shards.places import Place
+from shards.places import Place, check_is_file
 from shards.summary import printable
 from shards.tables import gather, row_count, rows
 
@@ -140,6 +140,7 @@ def _cells(
 
 def _written(folder: Place, dataset: dict[str, Any], view: dict[str, Any], product_id: str) -> Image.Image:
     shard = folder / dataset["shards"][view["shard"]]["name"]
+    check_is_file(shard)
     try:
         with shard.open("rb") as file:
             file.seek(view["offset"])

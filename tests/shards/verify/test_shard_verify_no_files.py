@@ -10,6 +10,8 @@ from shards.append import append
 from shards.errors import BadData
 from shards.merge import merge
 from shards.repair import repair
+from shards.sheet import write_sheet
+from shards.summary import summarize
 from shards.verify import verify
 from tests.shards.conftest import photograph
 from tests.shards.data_sets import files
@@ -64,3 +66,14 @@ def test_append_and_merge_take_no_data_set_with_an_index_that_is_not_there(tiny:
         append(tmp_path / "new", tiny, workers=0)
     with pytest.raises(BadData, match=r"damaged: shard-000000\.idx"):
         merge(tmp_path / "out", [tiny])
+
+
+@pytest.mark.parametrize("name", ["shard-000000.tar", "images.parquet", "products.parquet"])
+def test_a_sheet_does_not_wait_for_a_pipe(tiny: Path, tmp_path: Path, name: str) -> None:
+    (tiny / name).unlink()
+    os.mkfifo(tiny / name)
+    with pytest.raises(BadData, match=f"{name}' is no file"):
+        write_sheet(tiny, tmp_path / "sheet.png")
+    if name != "shard-000000.tar":
+        with pytest.raises(BadData, match=f"{name}' is no file"):
+            summarize(tiny)
