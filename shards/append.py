@@ -16,7 +16,7 @@ from shards.errors import BadData, BadUsage
 from shards.index import APPEND_FOLDER, DATASET, read_dataset
 from shards.lacking import KnownProducts, KnownRejects, Lacking, NothingNew
 from shards.own_files import refuse_foreign, refuse_overlap
-from shards.places import Place, place
+from shards.places import Place, place, source_name
 from shards.sources.catalogue import choose_format
 from shards.verify import verify
 
@@ -97,7 +97,10 @@ def append_told(
     while True:
         with held(folder) as staging:
             dataset = _whole(folder)
-            begin(staging, {"source": str(source), "format": taken, "demo": demo_options, "to": dataset["fingerprint"]})
+            begin(
+                staging,
+                {"source": source_name(source), "format": taken, "demo": demo_options, "to": dataset["fingerprint"]},
+            )
             was_built = (staging / BUILD / DATASET).is_file()
             try:
                 with KnownProducts(folder) as known, KnownRejects(folder) as listed:

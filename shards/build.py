@@ -26,13 +26,13 @@ from shards.finished import already_finished, note_built
 from shards.identity import Identity
 from shards.in_order import in_order, product_json
 from shards.index import DATASET, read_dataset, write_dataset
-from shards.new_file import FULL, NoRoom
+from shards.new_file import FULL, READ_ONLY, NoRoom
 from shards.normalize import Jpeg
 from shards.output import Output, open_output
 from shards.own_files import OWN_NAMES, refuse_overlap
 from shards.packing import Packing
 from shards.parts import is_head
-from shards.places import Place, place
+from shards.places import Place, place, source_name
 from shards.resume import begin, finished, prepare
 from shards.selection import Selection, select
 from shards.sources.catalogue import choose_format, open_catalogue
@@ -100,12 +100,18 @@ def build(
     # The types of a data set that is appended to were typed long ago: what arrives need not have each of them.
     catalogue = select(catalogue, chosen.selection, types_are_there=narrow is None)
     catalogue = narrow(catalogue) if narrow is not None else catalogue
-    identity = Identity(str(source), chosen.noted(taken, catalogue.options))
+    identity = Identity(source_name(source), chosen.noted(taken, catalogue.options))
     done = Progress(images_total=catalogue.images)
     with ExitStack() as stack:
         stack.enter_context(_explained(output, done))
         stack.enter_context(_system_memory_pool())
-        output.take()
+        try:
+            output.take()
+        except OSError as error:
+            # Nobody can write there; but where all is finished there is nothing to write.
+            if overwrite or error.errno not in READ_ONLY or not already_finished(output, identity, catalogue):
+                raise
+            return read_dataset(output.folder)
         stack.callback(output.release)
         stack.enter_context(_without_trace_of_nothing(output))
         if not overwrite and already_finished(output, identity, catalogue):
@@ -179,7 +185,9 @@ def _explained(output: Output, done: Progress) -> Iterator[None]:
         except NoRoom as full:
             left = max(done.images_total - done.images_seen, 0) / max(done.images_seen, 1)
             more = f"about {done.bytes_written * left / 2**20:,.1f} MiB more of shards are to come; " if left else ""
-            full.change = f"{more}make room and give the same command again: it goes on behind the last finished shard"
+            full.change = (
+                f"{more}{full.remedy} and give the same command again: it goes on behind the last finished shard"
+            )
             raise
 
 

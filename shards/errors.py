@@ -5,9 +5,16 @@ The list of exit codes is documented in docs/exit_codes.md; training adds its ow
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Callable
+
+_CHANGES = {
+    errno.EMFILE: "raise ulimit -n, the limit of open files",
+    errno.ENFILE: "end other programs, or raise fs.file-max, the system's limit of open files",
+}
+"""What to change where the system says too little."""
 
 
 class Failure(Exception):
@@ -68,7 +75,8 @@ def exit_with(main: Callable[[], int | None]) -> int:
         if error.errno is None:
             raise
         where = f" at '{error.filename}'" if error.filename else ""
-        print(f"error: {error.strerror}{where} (errno {error.errno})", file=sys.stderr)
+        told = Failure(f"{error.strerror}{where} (errno {error.errno})", change=_CHANGES.get(error.errno, ""))
+        print(f"error: {told}", file=sys.stderr)
         return StorageFailure.exit_code
     except KeyboardInterrupt:
         print("stopped by the keyboard", file=sys.stderr)

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import repeat
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -23,9 +23,23 @@ from shards.places import Place, size_of
 from shards.rejects import IMAGE_REASONS, OF_PIXELS, PASSING, Reject
 from shards.sources.drawing import Drawing
 from shards.sources.product import Catalogue, Photograph, Product, name_of
+from shards.sources.spool import full_disk_named
 from shards.tables import batches
 
 _CACHE_KIB = 64 << 10
+_WHAT = "the ids of what the data set has"
+
+
+class _InTemporaryFolder(sqlite3.Connection):
+    """Raises StorageFailure where the temporary folder is full, which any look-up may find out by writing old pages."""
+
+    def execute(self, *arguments: Any) -> sqlite3.Cursor:
+        with full_disk_named(_WHAT, tempfile.gettempdir()):
+            return super().execute(*arguments)
+
+    def executemany(self, *arguments: Any) -> sqlite3.Cursor:
+        with full_disk_named(_WHAT, tempfile.gettempdir()):
+            return super().executemany(*arguments)
 
 
 class _Known:
@@ -34,7 +48,7 @@ class _Known:
     def __init__(self) -> None:
         descriptor, path = tempfile.mkstemp(prefix="known-", suffix=".sqlite")
         os.close(descriptor)
-        self._base = sqlite3.connect(path, isolation_level=None)
+        self._base = sqlite3.connect(path, isolation_level=None, factory=_InTemporaryFolder)
         # Nothing of it outlives a crash, so nothing is done for it to survive one.
         for setting in ("journal_mode=OFF", "synchronous=OFF", "locking_mode=EXCLUSIVE", f"cache_size=-{_CACHE_KIB}"):
             self._base.execute(f"PRAGMA {setting}")

@@ -58,7 +58,10 @@ class Lookalikes:
 
     def __init__(self, folder: Path, drop: Collection[str], read: Read) -> None:
         self._folder, self._drop = folder, drop
-        self._index = ExactIndex(folder)
+        try:
+            self._index = ExactIndex(folder)
+        except sqlite3.OperationalError as error:
+            raise _no_room_for_index(folder, error) from error
         self._earlier = lru_cache(_REMEMBERED)(lambda place, size: _member(read, place, size))
 
     def close(self) -> None:

@@ -19,6 +19,7 @@ import pyarrow as pa
 from shards.counting import with_notes
 from shards.errors import BadUsage
 from shards.index import DATASET, read_dataset, write_dataset
+from shards.merge_rejects import Outdone
 from shards.merge_repeats import Repeats, find_repeats, written_products
 from shards.merge_sources import check_apart, merged_options, opened
 from shards.merge_write import copy_shard, moved_duplicates, write_shard
@@ -52,10 +53,10 @@ def merge(
     they are not empty. overwrite: take an ``out`` that holds a finished data set. progress: (bytes, bytes in all).
 
     The order is that of the sources. Photographs of two sources are not compared with each other. Memory does not grow
-    but by 8 bytes a product, and with the products that are in two sources. After an interruption the same call starts
-    over; where ``out`` holds what it would write, nothing is to do and ``progress`` is told nothing. Raises BadUsage
-    where the options of the sources differ, BadData where one is damaged, where a variant group would be in two splits
-    or, with "error", where they share a product.
+    but by 8 bytes a product, 16 for each that a source left out, and with the products that are in two sources.
+    After an interruption the same call starts over; where ``out`` holds what it would write, nothing is to do and
+    ``progress`` is told nothing. Raises BadUsage where the options of the sources differ, BadData where one is damaged,
+    where a variant group would be in two splits or, with "error", where they share a product.
     """
     if on_duplicate not in ON_DUPLICATE:
         raise BadUsage(f"unknown on_duplicate {on_duplicate!r}", allowed=", ".join(ON_DUPLICATE))
@@ -71,10 +72,11 @@ def merge(
         "give their products the same groups, and build them again with one and the same --split, as in "
         "--split train=0.9,test=0.1",
     )
+    outdone = Outdone(sources)
     output = open_output(out)
     images = sum(dataset["counts"]["images_written"] for dataset in datasets) - repeats.images_left_out
     products = sum(dataset["counts"]["products"] for dataset in datasets) - len(repeats.left_out)
-    counts = _counts(datasets, products, images, repeats)
+    counts = _counts(datasets, products, images, repeats, outdone)
     if not overwrite and merged_before(output, options, counts, _tables(datasets)):
         tidy(output)
         return read_dataset(out)
@@ -89,7 +91,7 @@ def merge(
                 done += line["bytes"]
                 if progress is not None:
                     progress(done, total)
-            merged.add_rejected(source, repeats, number)
+            merged.add_rejected(source, repeats, outdone, number)
         merged.add_duplicates(sources, repeats)
         return merged.finish(options, counts)
 
@@ -126,7 +128,7 @@ def _tables(datasets: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def _counts(
-    datasets: Sequence[dict[str, Any]], written_products: int, written_images: int, repeats: Repeats
+    datasets: Sequence[dict[str, Any]], written_products: int, written_images: int, repeats: Repeats, outdone: Outdone
 ) -> dict[str, Any]:
     """Products that were left out count as such, and their photographs as not seen."""
     counts = [dataset["counts"] for dataset in datasets]
@@ -134,6 +136,7 @@ def _counts(
     for found in counts:
         images.update(found["images_rejected"])
         products.update(found["products_rejected"])
+    products -= outdone.counts
     products["duplicate_product"] += repeats.products_left_out
     merged = {
         "products": written_products,
@@ -186,9 +189,9 @@ class _Merged:
             for row in rows:
                 images.add(*row)
 
-    def add_rejected(self, source: Place, repeats: Repeats, number: int) -> None:
+    def add_rejected(self, source: Place, repeats: Repeats, outdone: Outdone, number: int) -> None:
         for batch in batches(source, "rejected.parquet"):
-            self._tables["rejected.parquet"].add_batch(batch)
+            self._tables["rejected.parquet"].add_batch(outdone.without(batch))
         for row in repeats.rejected(number):
             self._tables["rejected.parquet"].add(*row)
 

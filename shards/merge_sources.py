@@ -41,7 +41,9 @@ def _homes(source: Place) -> set[Place]:
     if not isinstance(source, Path) or not source.is_dir():
         return {source}
     with os.scandir(source) as found:
-        return {source, *(Path(os.path.realpath(entry.path)).parent for entry in found if entry.is_symlink())}
+        # One that leads to no file has no home, and is a finding of its own.
+        linked = (entry.path for entry in found if entry.is_symlink() and os.path.isfile(entry.path))
+        return {source, *(Path(os.path.realpath(path)).parent for path in linked)}
 
 
 def opened(source: Place) -> dict[str, Any]:

@@ -17,17 +17,20 @@ from shards.places import Place, reaching
 PARTIAL_SUFFIX = ".partial"
 UPLOAD_BYTES = 16 << 20
 """Of one request of an upload; object storage allows 10,000 of them a file."""
-FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+READ_ONLY = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 
 
 class NoRoom(StorageFailure):
-    """A disk or a quota is full."""
+    """A disk or a quota is full, or a file as large as it may be."""
 
     def __init__(self, path: Path, needed_bytes: int, error: OSError) -> None:
         self.path, self.needed_bytes, self.free_bytes = path, needed_bytes, free_bytes(path.parent)
+        too_large = error.errno == errno.EFBIG
+        self.remedy = "raise ulimit -f, the limit of a file's size," if too_large else "make room on that disk"
         super().__init__(
             f"no room for '{path}': {needed_bytes:,} bytes needed, {self.free_bytes:,} free ({error.strerror})",
-            change="make room on that disk",
+            change=self.remedy.removesuffix(","),
         )
 
 
@@ -40,11 +43,13 @@ def free_bytes(folder: Path) -> int:
 
 @contextmanager
 def room_for(path: Path, needed_bytes: int) -> Iterator[None]:
-    """Turns the error of a full disk into NoRoom."""
+    """Turns the error of a full disk into NoRoom; any other of the system's has the path, if it had none."""
     try:
         yield
     except OSError as error:
         if error.errno not in FULL:
+            # What a descriptor is refused names no file.
+            error.filename = error.filename or str(path)
             raise
         raise NoRoom(path, needed_bytes, error) from error
 
@@ -85,14 +90,10 @@ class NewFile:
             with reaching(self.path):
                 self._file.write(data)
             return size
-        try:
+        with room_for(self._partial, size):
             written = self._file.write(data)
             while written < size:
                 written += self._file.write(memoryview(data).cast("B")[written:])
-        except OSError as error:
-            if error.errno not in FULL:
-                raise
-            raise NoRoom(self._partial, size, error) from error
         return size
 
     def tell(self) -> int:
@@ -147,6 +148,7 @@ def sync(path: Path) -> None:
     """Have the file system write a file or a folder's names to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        with room_for(path, 0):
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)

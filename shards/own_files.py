@@ -104,7 +104,9 @@ def _listed(folder: Place) -> Iterator[tuple[str, bool]]:
         return
     try:
         with os.scandir(folder) as found:
-            yield from ((entry.name, entry.is_dir()) for entry in found)
+            for entry in found:
+                # A link may go round: os.path.isdir says no of it, where entry.is_dir raises.
+                yield entry.name, os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir()
     except FileNotFoundError:
         return
 

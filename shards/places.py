@@ -11,6 +11,7 @@ where that matters ask ``size_of`` or ``entries`` here, which raise.
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import os
 import posixpath
@@ -21,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import unquote, urlsplit
 
-from shards.errors import BadUsage, StorageFailure
+from shards.errors import BadData, BadUsage, StorageFailure
 
 if TYPE_CHECKING:
     from upath import UPath
@@ -42,11 +43,13 @@ def place(text: str | Place) -> Place:
 
     Raises BadUsage for a scheme other than file, s3 and gs, for chained addresses (``a::b``), for credentials or a
     query within an address, where the package that speaks the scheme is not installed, and for what no file can be
-    called: a NUL character, half of a surrogate pair.
+    called: nothing at all, a NUL character, half of a surrogate pair.
     """
     _check_name(str(text))
     if not isinstance(text, str):
         return text
+    if not text or text.lower() == "file://":
+        raise BadUsage(f"'{text}' names no place", allowed=ALLOWED, change="the working directory is .")
     if _CHAIN.match(text):
         raise BadUsage(f"'{redacted(text)}' is a chain of addresses", allowed=ALLOWED, change="name one place")
     found = _SCHEME.match(text)
@@ -91,6 +94,11 @@ def absolute(text: str | Place) -> Place:
     """The place that ``text`` names, wherever the process goes."""
     where = place(text)
     return where.absolute() if isinstance(where, Path) else where
+
+
+def source_name(source: str | Place) -> str:
+    """What a source is called where it is noted: slashes at the end make no other place of it."""
+    return str(source).rstrip("/") or str(source)
 
 
 def is_remote(where: Place) -> bool:
@@ -139,6 +147,16 @@ def size_of(where: Place) -> int | None:
         return int(found["size"]) if found["type"] == "file" else None
 
 
+def check_is_file(where: Place) -> None:
+    """Raise BadData for what is there and no file: a pipe that nobody writes to would be waited for for ever."""
+    if isinstance(where, Path) and where.exists() and not where.is_file():
+        raise BadData(
+            f"'{where}' is no file, but a folder, a pipe or the like",
+            allowed="the files that were built",
+            change="skill-shards verify names all damage",
+        )
+
+
 def entries(folder: Place) -> dict[str, int | None]:
     """What a folder holds: name -> bytes of a file, None for anything else. One request a thousand entries.
 
@@ -147,7 +165,7 @@ def entries(folder: Place) -> dict[str, int | None]:
     """
     if isinstance(folder, Path):
         with os.scandir(folder) as found:
-            return {entry.name: entry.stat().st_size if entry.is_file() else None for entry in found}
+            return {entry.name: _bytes_of(entry) for entry in found}
     with reaching(folder):
         try:
             listed = folder.fs.ls(folder.path, detail=True)
@@ -161,6 +179,15 @@ def entries(folder: Place) -> dict[str, int | None]:
     }
     sizes.pop("", None)  # an empty object that stands for the folder itself
     return sizes
+
+
+def _bytes_of(entry: os.DirEntry[str]) -> int | None:
+    try:
+        return entry.stat().st_size if entry.is_file() else None
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        return None  # a link that goes round leads to no file
 
 
 def is_within(inner: Place, outer: Place) -> bool:

@@ -21,7 +21,7 @@ from shards.errors import BadData, BadUsage
 from shards.index import DATASET, describe, is_sealed, read_dataset, seal_fault, sealed, sha256_of
 from shards.jpeg import read_header
 from shards.merge_write import image_rows, product_cells
-from shards.new_file import PARTIAL_SUFFIX, sync, write_new
+from shards.new_file import PARTIAL_SUFFIX, room_for, sync, write_new
 from shards.normalize import Jpeg
 from shards.own_files import BUILT, GONE, JOURNAL, OWN_FOLDERS, OWN_NAMES, REPAIR_FOLDER, refuse_foreign
 from shards.places import Place, entries
@@ -45,6 +45,7 @@ def repair(folder: Place, *, progress: Callable[[int, int], None] | None = None)
     if not isinstance(folder, Path):
         raise BadUsage(f"'{folder}' is in object storage", allowed="a local folder", change="repair a copy")
     refuse_foreign(folder, OWN_FOLDERS | REPAIR_FOLDER)
+    _refuse_folders(folder)
     lines = settle(folder)
     dataset = read_dataset(folder)
     if fault := seal_fault((folder / DATASET).read_bytes()):
@@ -68,6 +69,21 @@ def repair(folder: Place, *, progress: Callable[[int, int], None] | None = None)
     return [*lines, *changed, *_leftovers(folder, dataset)]
 
 
+def _refuse_folders(folder: Path) -> None:
+    """Raise BadData where a folder has the name of a file that may be made again: what is in it is not ours to remove.
+
+    Links and the like are replaced by the file.
+    """
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        made = OWN_NAMES.fullmatch(path.name) and path.name != DATASET and path.suffix != ".tar"
+        if made and path.is_dir() and not path.is_symlink():
+            raise BadData(
+                f"'{path}' is a folder, where a file of the data set belongs",
+                allowed="a file, or nothing: it is made again",
+                change="move that folder away, or remove it, and repair again; nothing was changed",
+            )
+
+
 def _from_tars(
     folder: Path, scratch: Path, dataset: dict[str, Any], progress: Callable[[int, int], None] | None
 ) -> None:
@@ -84,7 +100,9 @@ def _from_tars(
                     _add_rows(product, number, products, images)
             except (BadData, ValueError) as error:
                 faults.append(error.came if isinstance(error, BadData) else f"'{folder / line['name']}': {error}")
-            (scratch / index_name(line["name"])).write_bytes(dali_index(samples))
+            index, content = scratch / index_name(line["name"]), dali_index(samples)
+            with room_for(index, len(content)):
+                index.write_bytes(content)
             done += line["bytes"]
             if progress is not None:
                 progress(done, total)
@@ -191,7 +209,7 @@ def _leftovers(folder: Path, dataset: dict[str, Any]) -> Iterator[str]:
                 os.rename(folder / JOURNAL, folder / GONE)
                 shutil.rmtree(folder / GONE)
             yield f"{name}: removed; the build had finished"
-        elif name == BUILT and not is_sealed((folder / BUILT).read_bytes()):
+        elif name == BUILT and not ((folder / BUILT).is_file() and is_sealed((folder / BUILT).read_bytes())):
             (folder / BUILT).unlink()
             yield f"{name}: removed; it was damaged, and only the same build command asks for it"
         elif OWN_NAMES.fullmatch(name) and name not in listed:

@@ -6,6 +6,7 @@ With the source beside it, each photograph is shown as it came and, right of tha
 from __future__ import annotations
 
 import io
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,8 +17,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 from shards.errors import BadData, BadUsage
 from shards.index import read_dataset
+from shards.new_file import write_new
 from shards.originals import Original, find_originals, show_original
-from shards.places import Place
+from shards.places import Place, check_is_file
 from shards.summary import printable
 from shards.tables import gather, row_count, rows
 
@@ -26,7 +28,10 @@ CELL = 128
 GAP = 6
 CAPTION = 250
 MAX_PHOTOGRAPHS = 8
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+SUFFIXES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
+"""Of a picture's name -> what Pillow calls its format."""
+MOST_PIXELS = {"JPEG": 65_500, "WEBP": 16_383}
+"""Of a side, where a format has a limit below what memory holds."""
 UNPAIRED = "after not known"
 INK, GROUND, PLATE, VOID = (30, 30, 30), (238, 240, 243), (208, 212, 218), (150, 154, 160)
 
@@ -62,8 +67,11 @@ def write_sheet(
         )
     if file.is_dir():
         raise BadUsage(f"'{file}' is a folder", allowed="a file", change="name another file")
+    if seed < 0:
+        raise BadUsage(f"--seed is {seed}", allowed="0 or more")
     dataset = read_dataset(folder)
     total = row_count(folder, "products.parquet")
+    _check_height(file, min(products, total))
     chosen = np.sort(np.random.default_rng(seed).permutation(total)[:products])
     labels = gather(folder, "products.parquet", None, chosen).to_pylist()
     originals: dict[str, list[Original]] = {}
@@ -71,8 +79,28 @@ def write_sheet(
         ids = [row["product_id"] for row in labels]
         originals = find_originals(folder, dataset["options"], ids, source, format)
         _leave_unpaired(labels, originals, source)
-    _draw(labels, [_cells(folder, dataset, row, originals) for row in labels], source is not None).save(file)
+    sheet = _draw(labels, [_cells(folder, dataset, row, originals) for row in labels], source is not None)
+    drawn = io.BytesIO()
+    sheet.save(drawn, SUFFIXES[file.suffix.lower()])
+    # Where the name is a link, what it leads to is replaced.
+    write_new(Path(os.path.realpath(file)), drawn.getvalue())
     return len(labels), total
+
+
+def _check_height(file: Path, products: int) -> None:
+    """Raise BadUsage where a picture of that format can not be as high, before photographs are read for it."""
+    most = MOST_PIXELS.get(SUFFIXES[file.suffix.lower()])
+    if most is not None and _height(products) > most:
+        allowed = (most - GAP) // (CELL + GAP)
+        raise BadUsage(
+            f"'{file}' would be {_height(products):,} pixels high with {products:,} products",
+            allowed=f"{most:,} pixels in a file ending in {file.suffix}: --products {allowed}",
+            change="ask for fewer products, or for a .png",
+        )
+
+
+def _height(products: int) -> int:
+    return products * (CELL + GAP) + GAP
 
 
 def _leave_unpaired(labels: Sequence[dict[str, Any]], originals: dict[str, list[Original]], source: str) -> None:
@@ -112,6 +140,7 @@ def _cells(
 
 def _written(folder: Place, dataset: dict[str, Any], view: dict[str, Any], product_id: str) -> Image.Image:
     shard = folder / dataset["shards"][view["shard"]]["name"]
+    check_is_file(shard)
     try:
         with shard.open("rb") as file:
             file.seek(view["offset"])
@@ -130,7 +159,7 @@ def _draw(labels: Sequence[dict[str, Any]], cells: Sequence[Sequence[Cell]], in_
         CAPTION + column * (CELL + GAP) + (2 * GAP * (column // 2) if in_pairs else 0) for column in range(columns)
     ]
     width = (places[-1] + CELL if places else CAPTION) + GAP
-    sheet = Image.new("RGB", (width, len(labels) * (CELL + GAP) + GAP), GROUND)
+    sheet = Image.new("RGB", (width, _height(len(labels))), GROUND)
     for number, (row, pictures) in enumerate(zip(labels, cells, strict=True)):
         top = GAP + number * (CELL + GAP)
         _caption(ImageDraw.Draw(sheet), row, top)

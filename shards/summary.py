@@ -24,6 +24,7 @@ EXAMPLES = 3
 NOTES = {
     "merged_products": ("product was", "products were", "united from several mentions"),
     "hidden_names": ("hidden file or folder", "hidden files or folders", "not looked at"),
+    "columns_of_files": ("column or field of bytes", "columns or fields of bytes", "left out of the manifest"),
     "contradicting_labels": (
         "label",
         "labels",

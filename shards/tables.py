@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from shards.errors import BadData
-from shards.places import Place, reaching
+from shards.places import Place, check_is_file, reaching
 from shards.table_files import TABLES
 
 BATCH_ROWS = 8192
@@ -25,6 +25,7 @@ def batches(
 
     Raises BadData where the file is no Parquet or its columns are not those of the format.
     """
+    check_is_file(folder / name)
     with reaching(folder / name), (folder / name).open("rb") as stream:
         try:
             table = pq.ParquetFile(stream)
@@ -76,6 +77,7 @@ def rows(folder: Place, name: str, first: int = 0, count: int | None = None) -> 
 
 
 def row_count(folder: Place, name: str) -> int:
+    check_is_file(folder / name)
     with reaching(folder / name), (folder / name).open("rb") as stream:
         return int(pq.ParquetFile(stream).metadata.num_rows)
 

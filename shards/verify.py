@@ -74,16 +74,18 @@ def _sizes(folder: Place, dataset: dict[str, Any]) -> Iterator[Finding]:
     found = entries(folder)
     for name, expected in described.items():
         if found.get(name) is None:
-            yield Finding(name, "file", f"{expected['bytes']} bytes", "nothing")
+            yield Finding(name, "file", f"{expected['bytes']} bytes", _no_file(found, name))
         elif found[name] != expected["bytes"]:
             yield Finding(name, "bytes", expected["bytes"], found[name])
     indices = {index_name(shard["name"]) for shard in dataset["shards"]}
-    for name in sorted(indices - found.keys()):
-        yield Finding(name, "file", "DALI's index", "nothing")
+    for name in sorted(name for name in indices if found.get(name) is None):
+        yield Finding(name, "file", "DALI's index", _no_file(found, name))
     own = {name for name in found if OWN_NAMES.fullmatch(name)}
     for name in sorted(own - described.keys() - indices - {DATASET, BUILT}):
         yield Finding(name, "file", f"nothing: {DATASET} does not list it", "a file")
-    if BUILT in found:
+    if BUILT in found and found[BUILT] is None:
+        yield Finding(BUILT, "file", "the note of the build", _no_file(found, BUILT))
+    elif BUILT in found:
         with reaching(folder):
             text = (folder / BUILT).read_bytes()
         if not is_sealed(text):
@@ -92,6 +94,10 @@ def _sizes(folder: Place, dataset: dict[str, Any]) -> Iterator[Finding]:
         yield Finding(name, "folder", "nothing: the build has finished", "its journal")
     if APPEND_FOLDER in found and size_of(folder / APPEND_FOLDER / ARRIVAL) is not None:
         yield Finding(APPEND_FOLDER, "folder", "nothing", "an append that was interrupted on its arrival")
+
+
+def _no_file(found: dict[str, int | None], name: str) -> str:
+    return "no file: a folder, a link that leads nowhere or the like" if name in found else "nothing"
 
 
 def _sums(folder: Place, dataset: dict[str, Any]) -> Iterator[Finding]:

@@ -117,13 +117,16 @@ class _Walk:
         for name in listing.folders:
             self._beneath(f"{path}/{name}", f"lies deeper than the product's folder '{self._named(path)}'")
 
-    def _beneath(self, path: str, why: str) -> None:
-        # Links to folders are not followed here: they may go round.
-        listing = self._list(path, False)
-        self._misplaced(path, listing.images, why)
-        self._no_photographs(path, listing)
-        for name in listing.folders:
-            self._beneath(f"{path}/{name}", why)
+    def _beneath(self, top: str, why: str) -> None:
+        # No recursion, as folders may lie in each other more often than Python's calls may.
+        waiting = [top]
+        while waiting:
+            path = waiting.pop()
+            # Links to folders are not followed here: they may go round.
+            listing = self._list(path, False)
+            self._misplaced(path, listing.images, why)
+            self._no_photographs(path, listing)
+            waiting += [f"{path}/{name}" for name in reversed(listing.folders)]
 
     def _misplaced(self, path: str, names: list[str], why: str) -> None:
         for name in names:

@@ -8,18 +8,21 @@ relative to the manifest. The rows of a product may lie anywhere; of its labels 
 from __future__ import annotations
 
 import difflib
+import json
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from shards.errors import BadData
 from shards.places import Place, size_of
 from shards.sources.gathering import LABELS, Gathering, Mention
+from shards.sources.parquet import read_parquet
 from shards.sources.product import Catalogue
 from shards.sources.rows import MAX_FIELD_CHARACTERS, BadRow, check_image_path, image_place, parse_json, shown
-from shards.sources.tables import READERS, REQUIRED, Row
+from shards.sources.tables import REQUIRED, Row, Rows, read_csv, read_json_lines
 
+READERS: dict[str, Callable[..., Rows]] = {".csv": read_csv, ".jsonl": read_json_lines, ".parquet": read_parquet}
 NESTED = ("attributes", "other_attrs")
 _NO_ATTRIBUTES = frozenset(("", *REQUIRED, *LABELS))
 SUFFIXES = tuple(READERS)
@@ -52,13 +55,24 @@ def catalogue(path: Place, on_duplicate: str = "error") -> Catalogue:
         raise BadData(f"manifest '{path}' is a file of unknown kind", allowed=f"a file ending in {ALLOWED}")
     root = path.parent
     gathering = Gathering(lambda name: image_place(root, name))
-    for number, row in READERS[path.suffix.lower()](path, lambda found: _check_columns(path, found)):
+    for number, row in _rows(path, gathering):
         try:
             gathering.add(_mention(row, number))
         except BadRow as error:
             product_id, image_path = (row.get(name) if isinstance(row, dict) else "" for name in REQUIRED)
             gathering.reject(product_id, image_path, "bad_row", f"row {number}: {error}")
     return gathering.catalogue(path)
+
+
+def _rows(path: Place, gathering: Gathering) -> Rows:
+    """Rows of the manifest; how many columns of files, or fields within columns, are left out is noted."""
+
+    def check(found: list[str]) -> None:
+        _check_columns(path, found)
+
+    if path.suffix.lower() != ".parquet":
+        return READERS[path.suffix.lower()](path, check)
+    return read_parquet(path, check, lambda names: gathering.noted.update(columns_of_files=len(names)))
 
 
 def _mention(row: Row | BadRow, number: int) -> Mention:
@@ -117,9 +131,20 @@ def _nested(name: str, value: Any) -> dict[str, Any]:
 
 def _value(name: str, value: Any) -> Any:
     """The value as JSON can hold it: dates and the like become text."""
-    if isinstance(value, bool | int | float | list | dict):
+    if isinstance(value, list | dict):
+        _bounded(name, _text_of(value))
+        return value
+    if isinstance(value, bool | int | float):
         return value
     return _bounded(name, str(value))
+
+
+def _text_of(value: Any) -> str:
+    """As KEY.json will hold it; "" of what JSON can not hold, which costs the row when it is gathered."""
+    try:
+        return json.dumps(value, ensure_ascii=False, default=str)
+    except (ValueError, TypeError, RecursionError):
+        return ""
 
 
 def _is_empty(value: Any) -> bool:

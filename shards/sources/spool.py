@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import os
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -66,14 +67,14 @@ class Spool:
 
     def repeated(self) -> tuple[Any, Any] | None:
         """The first record whose product was mentioned before, behind that product's first record."""
-        with _full_disk_named():
+        with full_disk_named("the catalogue's rows", _folder()):
             self._arrange()
             found = self._database.execute("SELECT first, n FROM later ORDER BY n LIMIT 1").fetchone()
             return found and tuple(self._record(number) for number in found)
 
     def groups(self) -> Iterator[list[Any]]:
         """The records of each product, in the order of first mention."""
-        with _full_disk_named():
+        with full_disk_named("the catalogue's rows", _folder()):
             self._arrange()
             # Where products are not mixed the records lie in order, and sorting them again would cost a second copy.
             scattered = self._database.execute(_SCATTERED).fetchone()[0]
@@ -91,7 +92,7 @@ class Spool:
             self._arranged = True
 
     def _flush(self) -> None:
-        with _full_disk_named():
+        with full_disk_named("the catalogue's rows", _folder()):
             self._database.executemany("INSERT INTO records VALUES (?, ?, ?)", self._waiting)
         self._waiting = []
 
@@ -105,7 +106,7 @@ class Lookup:
 
     def __init__(self, items: Iterable[tuple[str, str]]) -> None:
         self._database = _open("CREATE TABLE items (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID")
-        with _full_disk_named():
+        with full_disk_named("the catalogue's rows", _folder()):
             self._database.executemany("INSERT OR IGNORE INTO items VALUES (?, ?)", items)
 
     def get(self, name: str) -> str | None:
@@ -133,15 +134,22 @@ def _open(tables: str) -> sqlite3.Connection:
     return database
 
 
+def _folder() -> str:
+    """Where SQLite has its private files: the first of its own list that it may write to."""
+    named = (os.environ.get("SQLITE_TMPDIR"), os.environ.get("TMPDIR"), "/var/tmp", "/usr/tmp", "/tmp")
+    return next((name for name in named if name and os.path.isdir(name) and os.access(name, os.W_OK | os.X_OK)), ".")
+
+
 @contextmanager
-def _full_disk_named() -> Iterator[None]:
+def full_disk_named(what: str, folder: str) -> Iterator[None]:
+    """Turns SQLite's error where a temporary folder has no room for ``what`` into StorageFailure."""
     try:
         yield
     except sqlite3.OperationalError as error:
         if error.sqlite_errorname not in _FULL:
             raise
         raise StorageFailure(
-            f"the temporary folder can not hold the catalogue's rows: {error}",
-            allowed="a folder with room for about 1.5 times the size of the rows",
+            f"the temporary folder '{folder}' can not hold {what}: {error}",
+            allowed=f"a folder with room for about 1.5 times the size of {what}",
             change="set TMPDIR to such a folder",
         ) from error

@@ -1,4 +1,4 @@
-"""Rows of a table in a file, numbered: CSV, JSON Lines or Parquet, in memory that does not grow with the file.
+"""Rows of a table in a file, numbered: CSV or JSON Lines, in memory that does not grow with the file.
 
 A reader yields (row number, row as a dict or BadRow), and hands the columns to ``check`` before the first row.
 """
@@ -10,24 +10,16 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from shards.errors import BadData
 from shards.places import Place
-from shards.sources.gathering import LABELS
 from shards.sources.lines import Lines, open_lines
-from shards.sources.rows import MAX_FIELD_CHARACTERS, BadRow, parse_json, shown
+from shards.sources.rows import MAX_FIELD_CHARACTERS, BadRow, parse_json
 
 Row = dict[str, Any]
 Rows = Iterator[tuple[int, Row | BadRow]]
 Check = Callable[[list[str]], None]
 REQUIRED = ("product_id", "image_path")
-BATCH_BYTES = 4 << 20
-MAX_BATCH_ROWS = 4096
 GOES_ON = "a quoted cell that goes on in the next line (is a quote left open?)"
-# One value that Python can not hold spoils a batch: strings that are not UTF-8, dates beyond the year 9999.
-_UNREADABLE = (ValueError, TypeError, OverflowError, pa.ArrowException)
 
 
 class _PhysicalLines:
@@ -170,59 +162,3 @@ def read_json_lines(path: Place, check: Check) -> Rows:
                 check(list(row))
                 checked = True
             yield lines.number, row
-
-
-def read_parquet(path: Place, check: Check) -> Rows:
-    """Rows of a Parquet file; the first is row 1. Columns of bytes other than labels, such as embedded files, are left
-    out."""
-    try:
-        with path.open("rb") as opened, pq.ParquetFile(opened, buffer_size=1 << 20) as file:
-            check(file.schema_arrow.names)
-            taken = [field.name for field in file.schema_arrow if not _holds_files(field)]
-            number = 0
-            for batch in file.iter_batches(_batch_rows(file.metadata), columns=taken):
-                for row in _rows(batch):
-                    number += 1
-                    yield number, row
-    except (OSError, *_UNREADABLE) as error:
-        raise BadData(f"'{path}' can not be read as Parquet: {error}", change="write it again") from error
-
-
-def _batch_rows(metadata: pq.FileMetaData) -> int:
-    """Rows that hold about BATCH_BYTES together, by what the file says of itself."""
-    sizes = (metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups))
-    row_bytes = sum(sizes) / max(1, metadata.num_rows)
-    return int(min(MAX_BATCH_ROWS, max(1, BATCH_BYTES // max(1, row_bytes))))
-
-
-def _holds_files(field: pa.Field) -> bool:
-    kind = field.type
-    if pa.types.is_struct(kind):
-        return any(_holds_files(inner) for inner in kind)
-    is_bytes = pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind)
-    return is_bytes and field.name not in (*REQUIRED, *LABELS)
-
-
-def _rows(batch: pa.RecordBatch) -> list[Row | BadRow]:
-    try:
-        rows: list[Row | BadRow] = batch.to_pylist()
-    except _UNREADABLE:
-        rows = [_row(batch, place) for place in range(batch.num_rows)]
-    return rows
-
-
-def _row(batch: pa.RecordBatch, place: int) -> Row | BadRow:
-    row: Row = {}
-    for name, column in zip(batch.schema.names, batch.columns, strict=True):
-        try:
-            row[name] = column[place].as_py()
-        except _UNREADABLE as error:
-            return BadRow(f"{shown(name)} can not be read: {error}")
-    return row
-
-
-READERS: dict[str, Callable[[Place, Check], Rows]] = {
-    ".csv": read_csv,
-    ".jsonl": read_json_lines,
-    ".parquet": read_parquet,
-}

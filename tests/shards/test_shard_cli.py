@@ -139,6 +139,8 @@ def test_a_manifest_within_the_folder_is_taken(capsys, catalogue: Path, tmp_path
         (["build", "demo", "out", "--shard-mib", "inf"], 2, "shard_mib is inf"),
         (["build", "demo", "out", "--cap-per-type", "0"], 2, "0"),
         (["build", "http://x/y", "out"], 2, "s3://"),
+        (["build", "", "out"], 2, "'' names no place"),
+        (["build", "demo", ""], 2, "'' names no place"),
         (["merge", "out", "empty"], 3, "holds no dataset.json"),
         (["append", "demo", "empty"], 3, "holds no dataset.json"),
         (["repair", "empty"], 3, "holds no dataset.json"),

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from shards.errors import BadUsage, StorageFailure
-from shards.places import entries, is_remote, place, reaching, redacted, size_of
+from shards.places import entries, is_remote, place, reaching, redacted, size_of, source_name
 
 
 @pytest.mark.parametrize(
@@ -65,6 +65,17 @@ def test_addresses_of_object_storage():
 def test_every_other_scheme_and_chain_is_refused(text):
     with pytest.raises(BadUsage, match="s3://"):
         place(text)
+
+
+@pytest.mark.parametrize("text", ["", "file://"])
+def test_nothing_is_no_place(text):
+    """Path makes the working directory of it."""
+    with pytest.raises(BadUsage, match="names no place"):
+        place(text)
+
+
+def test_a_source_is_noted_without_slashes_at_its_end():
+    assert list(map(source_name, ("s3://b/c//", "c/", "c", "/", Path("c")))) == ["s3://b/c", "c", "c", "/", "c"]
 
 
 @pytest.mark.parametrize(

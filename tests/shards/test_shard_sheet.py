@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import io
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,7 @@ from PIL import Image
 
 from shards.build import build
 from shards.errors import BadData, BadUsage
-from shards.sheet import CAPTION, CELL, GAP, GROUND, VOID, write_sheet
+from shards.sheet import CAPTION, CELL, GAP, GROUND, MOST_PIXELS, SUFFIXES, VOID, write_sheet
 
 COLORS = {"red": (200, 30, 30), "green": (30, 160, 30), "blue": (30, 40, 200)}
 
@@ -176,3 +178,31 @@ def test_faults(dataset: Path, source: Path, tmp_path: Path) -> None:
         writer.writerows(rows)
     with pytest.raises(BadData, match="has no product"):
         write_sheet(dataset, tmp_path / "sheet.png", source=str(tmp_path / "manifest.csv"))
+
+
+@pytest.mark.parametrize(("suffix", "most"), [("webp", 122), ("jpg", 488), ("jpeg", 488), ("png", None)])
+def test_a_sheet_is_as_high_as_its_format_allows(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, most: int | None
+) -> None:
+    if most is not None:
+        assert most == (MOST_PIXELS[SUFFIXES[f".{suffix}"]] - GAP) // (CELL + GAP)
+        monkeypatch.setattr("shards.sheet.MOST_PIXELS", dict.fromkeys(MOST_PIXELS, 2 * (CELL + GAP) + GAP))
+        with pytest.raises(BadUsage, match=r"pixels high with 3 products") as caught:
+            write_sheet(dataset, tmp_path / f"s.{suffix}", products=520)
+        assert "--products 2" in caught.value.allowed and not (tmp_path / f"s.{suffix}").exists()
+    write_sheet(dataset, tmp_path / f"s.{suffix}", products=2 if most else 3)
+    with Image.open(tmp_path / f"s.{suffix}") as written:
+        assert written.height == (2 if most else 3) * (CELL + GAP) + GAP
+
+
+@pytest.mark.parametrize("name", ["JPEG", "WEBP"])
+def test_the_limits_of_formats_are_what_pillow_writes(name: str) -> None:
+    for more in (0, 1):
+        picture = Image.new("RGB", (1, MOST_PIXELS[name] + more))
+        with pytest.raises((OSError, ValueError)) if more else nullcontext():
+            picture.save(io.BytesIO(), name)
+
+
+def test_a_seed_below_0_is_refused(dataset: Path, tmp_path: Path) -> None:
+    with pytest.raises(BadUsage, match="--seed is -1"):
+        write_sheet(dataset, tmp_path / "sheet.png", seed=-1)

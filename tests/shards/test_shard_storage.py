@@ -5,6 +5,7 @@ import json
 import os
 import random
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -87,6 +88,37 @@ def test_the_message_of_a_full_disk_has_the_path_and_what_is_free(
         patch.setattr("shards.new_file.os.fsync", full)
         build(photographs, tmp_path / "out", workers=0)
     assert re.search(rf"no room for '{tmp_path}/out/.+': [\d,]+ bytes needed, 12,345 free", str(caught.value))
+
+
+def test_what_is_finished_on_a_disk_that_can_only_be_read_is_done(photographs: Path, tmp_path: Path) -> None:
+    """Another build, and one that is not finished, are refused by what they would have to write."""
+    for name, more in (("out", {}), ("begun", {"shard_mib": 0.03})):
+        build(photographs, tmp_path / name, workers=0, **more)
+    (tmp_path / "begun" / "dataset.json").unlink()
+    (tmp_path / "begun" / ".build").mkdir()
+    (tmp_path / "begun" / ".build" / "lock").touch()
+    command = f"{sys.executable} -m shards.cli build {photographs}/ {tmp_path}"
+    done = in_namespace(
+        "bash",
+        "-c",
+        f"mount --bind {tmp_path} {tmp_path} && mount -o remount,bind,ro {tmp_path} || exit 99; "
+        f"{command}/out; echo $?; {command}/out --max-side 99; echo $?; "
+        f"{command}/out --overwrite; echo $?; {command}/begun; echo $?",
+    )
+    said = [line for line in done.stdout.splitlines() if "chosen from" not in line]
+    assert said == [f"{tmp_path}/out: already built, nothing to do; 40 products", "0", "2", "6", "6"], done.stderr
+    assert "max_side was 512, is 99" in done.stderr and done.stderr.count("Read-only file system at") == 2
+
+
+def test_slashes_at_the_end_of_an_address_make_no_other_source(
+    photographs: Path, tmp_path: Path, s3: ObjectStorage
+) -> None:
+    catalogue = s3.local(f"{s3.url}/catalogue")
+    shutil.copytree(photographs, catalogue)
+    for source in (f"{s3.url}/catalogue", str(photographs)):
+        out = tmp_path / f"of {source[:2]}"
+        dataset = build(source, out, workers=0)
+        assert build(f"{source}/", out, workers=0) == build(f"{source}//", out, workers=0) == dataset
 
 
 def objects(s3: ObjectStorage, url: str) -> dict[str, bytes]:

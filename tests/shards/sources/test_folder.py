@@ -1,5 +1,7 @@
+import inspect
 import os
 import re
+import sys
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -49,6 +51,21 @@ def test_what_lies_elsewhere_is_a_reject_each(tmp_path: Path) -> None:
         ("t/q/deep/er/2.jpg", "outside_product"),
     ]
     assert found.images == 6
+
+
+def test_folders_lie_in_each_other_more_often_than_calls_may(tmp_path: Path) -> None:
+    root = touch(tmp_path, "p/1.jpg", f"p/{'d/' * 3}2.jpg", f"p/{'d/' * 300}2.jpg")
+    usual = sys.getrecursionlimit()
+    sys.setrecursionlimit(len(inspect.stack()) + 200)
+    try:
+        found = catalogue(root)
+    finally:
+        sys.setrecursionlimit(usual)
+    rejects = [entry for entry in found.entries if isinstance(entry, Reject)]
+    assert [(Path(reject.image_path).parts.count("d"), reject.reason) for reject in rejects] == [
+        (3, "outside_product"),
+        (300, "outside_product"),
+    ]
 
 
 def test_every_file_leaves_a_line_or_counts_as_hidden(tmp_path: Path) -> None:
