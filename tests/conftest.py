@@ -9,10 +9,15 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from shards.build import build
 from tests.engine.launch import free_port
 from tests.object_storage import s3, s3_server  # noqa: F401  # fixtures, for every test below
+
+# The clock says how busy the machine is, not whether a property holds: Hypothesis's 200 ms an example are no test here.
+settings.register_profile("no deadline", deadline=None)
+settings.load_profile("no deadline")
 
 ROOT = Path(__file__).parents[1]
 TINY = [
