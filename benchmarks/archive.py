@@ -82,6 +82,11 @@ class Record:
         return (self.fields.get("commit") or "unknown")[:8] + "+" * bool(self.fields.get("dirty"))
 
     @property
+    def dtype(self) -> str | None:
+        """Three kinds did not name theirs at first, and had then run on CPUs alone, in float32."""
+        return self.fields.get("dtype") or ("float32" if self.kind in ("arrangements", "evaluate", "faults") else None)
+
+    @property
     def date(self) -> str:
         """UTC, ISO 8601 to the second; sorts as text."""
         return self.fields.get("date", "")

@@ -76,6 +76,7 @@ def measure(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
         yield {
             "what": f"feeding/{name}/rate", "value": statistics.median(rates), "unit": "products/s",
             "quantiles": {"min": rates[0], "max": rates[-1]}, "repeats": options.repeats, "shapes": shapes,
+            "warm_up": AHEAD + 1,
         }  # fmt: skip
         beside = slowdown(way, options.data, options.batch, options.batches, options.pace)
         times = beside["work_ms"] / quiet

@@ -51,6 +51,7 @@ def steps_of(run: Run, steps: int) -> dict[str, Any]:
         run.teacher.wait()
     return {
         "steps_ms": times_ms,
+        "warm_up": WARM_UP,
         "bytes": dict(traffic.bytes),
         "calls": dict(traffic.calls),
         "parameters": sum(p.numel() for p in run.engine.module.parameters()),

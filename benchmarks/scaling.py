@@ -33,7 +33,7 @@ from skill_fast.demo import DemoConfig, demo_shards
 from skill_fast.telemetry.provenance import provenance
 
 TIMEOUT_S = 240
-NAMES = ("bytes", "calls", "parameters", "element_bytes", "prototypes")
+NAMES = ("bytes", "calls", "parameters", "element_bytes", "prototypes", "warm_up")
 """What a rank tells beside its times, the same in every round."""
 
 
