@@ -3,8 +3,9 @@
     python -m benchmarks.evaluate --count 1000000 --out benchmarks/records/evaluate.jsonl
 
 Drawn: designs of four colours each, a design near its pattern, a pattern near its type, in a space of 48 dimensions
-turned into 384, so that scores mean something. Each part is the function that ``skill-eval`` calls. Peak
-memory is the process' own (VmHWM), drawn embeddings included. Each part is written when it is done. Goals at 1,000,000 on two cores: 10 minutes, 12 GB.
+turned into 384, so that scores mean something. Each part is the function that ``skill-eval`` calls, and is written when
+it is done. Peak memory is the process' own (VmHWM), drawn embeddings included. Goals at 1,000,000 on two cores: 10
+minutes, 12 GB.
 """
 
 from __future__ import annotations

@@ -27,9 +27,9 @@ PACKAGES = (
 def provenance(config: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """What a number depends on beside its settings, and given a config its fingerprint; JSON-able.
 
-    {commit, dirty, versions, cpu, cores, host_load, gpu, gpus, driver, clocks, date}. commit and dirty are None when the
-    source is not a git checkout (an installed package); gpu, driver and clocks (MHz) without a GPU. host_load: processes
-    that ran or wanted to, on average over the minute before. Clocks as found now. date is UTC, to the second.
+    {commit, dirty, versions, cpu, cores, host_load, gpu, gpus, driver, clocks, date}. commit and dirty are None when
+    the source is not a git checkout (an installed package); gpu, driver and clocks (MHz) without a GPU. host_load:
+    processes that ran or wanted to, on average over the minute before. Clocks as found now. date is UTC, to the second.
     """
     on_gpu = torch.cuda.is_available()
     uuid = f"GPU-{torch.cuda.get_device_properties(0).uuid}" if on_gpu else ""

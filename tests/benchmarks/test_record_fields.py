@@ -53,8 +53,9 @@ STUBS: dict[str, dict[str, Callable[..., object]]] = {
     "demo": {},
     "methods": {"train": lambda asked, runs, evaluate: a_run(runs / asked.name)},
 }
+DATA = ["--data", "{data}"]
 ASKED = {
-    **dict.fromkeys(("train", "peers", "loader", "arrangements", "feeding", "faults", "scaling"), ["--data", "{data}"]),
+    **{kind: DATA for kind in ("train", "peers", "loader", "arrangements", "feeding", "faults", "scaling")},
     "shards": ["--memory"],
     "full_report": ["{run}", "--data", "x={data}"],
     "demo": ["{run}"],
