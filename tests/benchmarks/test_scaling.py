@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 
 import pytest
 import torch
@@ -165,7 +166,33 @@ def test_a_rank_that_fails_is_told(drawn, tmp_path, capsys):
     asked = ["--out", str(tmp_path / "x"), "--ranks", "1", "--stages", "0", "--data", str(tmp_path)]
     assert main(asked) == 1
     assert "1 ranks, ZeRO 0: ended with" in capsys.readouterr().err
-    assert json.loads((tmp_path / "x").read_text())["can_not"].startswith("1 ranks, ZeRO 0: ended with")
+    told = json.loads((tmp_path / "x").read_text())["can_not"]
+    assert re.fullmatch(rf"1 ranks, ZeRO 0: ended with 1: error: .*{tmp_path}.*", told), told
+
+
+LAUNCHER = """Traceback (most recent call last):
+  File "<frozen runpy>", line 198, in _run_module_as_main
+    raise ChildFailedError(
+torch.distributed.elastic.multiprocessing.errors.ChildFailedError:
+============================================================
+  exitcode  : -9 (pid: 77)
+"""
+TRACEBACK = """W1 some warning of an Error that was none
+[rank1]: Traceback (most recent call last):
+[rank1]:   File "ranks.py", line 1, in <module>
+[rank1]:     raise ValueError("a: b")
+[rank1]: ValueError: a: b
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "wanted"),
+    [(TRACEBACK, "ValueError: a: b"), ("error: no shards\n" + TRACEBACK, "error: no shards"), ("", "exitcode : -9 (pid: 77)")],
+    ids=["traceback", "failure", "killed"],
+)  # fmt: skip
+def test_the_rank_s_own_error_is_told_and_not_the_launcher_s(before, wanted):
+    assert scaling.why_it_ended(before + LAUNCHER) == wanted
+    assert scaling.why_it_ended("") == "no message"
 
 
 def ranks_found(step_ms: float) -> dict:
