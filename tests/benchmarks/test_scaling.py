@@ -187,9 +187,13 @@ TRACEBACK = """W1 some warning of an Error that was none
 
 @pytest.mark.parametrize(
     ("before", "wanted"),
-    [(TRACEBACK, "ValueError: a: b"), ("error: no shards\n" + TRACEBACK, "error: no shards"), ("", "exitcode : -9 (pid: 77)")],
+    [
+        (TRACEBACK, "ValueError: a: b"),
+        ("error: no shards\n" + TRACEBACK, "error: no shards"),
+        ("", "exitcode : -9 (pid: 77)"),
+    ],
     ids=["traceback", "failure", "killed"],
-)  # fmt: skip
+)
 def test_the_rank_s_own_error_is_told_and_not_the_launcher_s(before, wanted):
     assert scaling.why_it_ended(before + LAUNCHER) == wanted
     assert scaling.why_it_ended("") == "no message"
