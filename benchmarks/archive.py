@@ -13,11 +13,21 @@ from typing import Any
 from shards.errors import BadData
 
 FOLDER = Path(__file__).with_name("records")
-TYPES: dict[str, type] = {
-    **dict.fromkeys(("unit", "date", "commit", "cpu", "gpu", "data", "device", "can_not"), str),
-    **dict.fromkeys(("settings", "quantiles", "phases_ms", "loader"), dict),
+NUMBER = int | float
+TYPES: dict[str, Any] = {
+    **dict.fromkeys(("unit", "date", "commit", "cpu", "gpu", "data", "device", "can_not", "ratio_to", "dtype"), str),
+    **dict.fromkeys(("settings", "quantiles", "phases_ms", "loader", "step_ms", "shapes"), dict),
+    **dict.fromkeys(("ratio", "ratio_rounds", "gpus", "steps", "seed", "parameters", "data_wait_share"), NUMBER),
+    **dict.fromkeys(("least_bytes", "gb_per_s", "copy_gb_per_s"), NUMBER),
+    **dict.fromkeys(("by_round", "gpu_samples"), list),
+    "repeats": int | list,  # a list: each repeat's own value
 }
-"""Of fields that tables and pictures take for granted where a record has them."""
+"""Of fields that tables, pictures and the regression check take for granted where a record has them."""
+OF_NUMBERS = ("quantiles", "phases_ms", "step_ms", "by_round")
+"""Their entries are numbers; or null, a round in which a row did not run and a quantile of one repeat."""
+NEVER_NULL = ("unit", "date", "settings", "quantiles", "repeats")
+"""A record that has nothing to say of them leaves them out."""
+SLOWDOWN = "times as long"
 
 
 @dataclass(frozen=True)
@@ -39,7 +49,10 @@ class Record:
 
     @property
     def unit(self) -> str:
-        return self.fields.get("unit", "")
+        """Of a slowdown "times as long", which ``feeding`` at first called "times", as if more were better."""
+        unit = self.fields.get("unit", "")
+        slowdown = unit == "times" and self.kind == "feeding" and self.name.endswith("/training work")
+        return SLOWDOWN if slowdown else unit
 
     @property
     def kind(self) -> str:
@@ -67,19 +80,25 @@ class Record:
         return f"{f'{gpus} x ' if gpus > 1 else ''}{self.fields['gpu']}, {cpu}" if self.on_gpu else cpu
 
     @property
-    def data(self) -> str:
-        """The data set's name; where it lay on some machine says nothing: x/luma/manifest.csv, x/luma -> luma.
-
-        The cache's demo-DESIGNS-SIDE-... is the demo catalogue.
-        """
+    def folder(self) -> str:
+        """The data set's folder; where it lay on some machine says nothing: x/luma/manifest.csv, x/luma -> luma."""
         given = self.fields.get("data") or ""
-        found = next((part for part in reversed(given.split("/")) if part not in ("", "manifest.csv")), "")
-        return "demo" if found.startswith("demo-") else found
+        return next((part for part in reversed(given.split("/")) if part not in ("", "manifest.csv")), "")
+
+    @property
+    def data(self) -> str:
+        """The data set's name for people: the cache's demo-DESIGNS-SIDE-... is the demo catalogue."""
+        return "demo" if self.folder.startswith("demo-") else self.folder
 
     @property
     def commit(self) -> str:
         """Eight digits, with a plus where the tree held changes that no commit has."""
         return (self.fields.get("commit") or "unknown")[:8] + "+" * bool(self.fields.get("dirty"))
+
+    @property
+    def dtype(self) -> str | None:
+        """Three kinds did not name theirs at first, and had then run on CPUs alone, in float32."""
+        return self.fields.get("dtype") or ("float32" if self.kind in ("arrangements", "evaluate", "faults") else None)
 
     @property
     def date(self) -> str:
@@ -156,11 +175,12 @@ def newest(records: Iterable[Record]) -> list[Record]:
     return list(latest.values())
 
 
-def subject(record: Record) -> tuple[str, ...]:
-    """What two records must share to be repeats of one measurement."""
-    about = ("shapes", "dtype", "settings", "launch", "data", "workers", "seed", "device")
-    held = json.dumps([record.fields.get(name) for name in about], sort_keys=True)
-    return record.what, record.unit, held, record.machine
+def subject(record: Record, *, any_machine: bool = False) -> tuple[str, ...]:
+    """What two records must share to be repeats of one measurement; of any machine: workers follow from its cores."""
+    about = [record.fields.get(name) for name in ("shapes", "settings", "launch", "seed", "device")]
+    about += [record.dtype, record.folder]
+    machine = () if any_machine else (str(record.fields.get("workers")), record.machine)
+    return record.what, record.unit, json.dumps(about, sort_keys=True), *machine
 
 
 def newest_run(records: Iterable[Record]) -> list[Record]:
@@ -192,6 +212,13 @@ def _checked(line: str, where: str) -> dict[str, Any]:
     ):
         raise refused(f"the value of '{fields['what']}' is {value!r}")
     for name, kind in TYPES.items():
-        if fields.get(name) is not None and not isinstance(fields[name], kind):
-            raise refused(f"'{name}' of '{fields['what']}' is {fields[name]!r}")
+        given = fields.get(name)
+        wrong = not isinstance(given, kind) or isinstance(given, bool)
+        if name in fields and (wrong if given is not None else name in NEVER_NULL):
+            raise refused(f"'{name}' of '{fields['what']}' is {given!r}")
+    for name in OF_NUMBERS:
+        held = fields.get(name) or ()
+        for entry in held.values() if isinstance(held, dict) else held:
+            if isinstance(entry, bool) or not isinstance(entry, NUMBER | None):
+                raise refused(f"'{name}' of '{fields['what']}' holds {entry!r}")
     return fields

@@ -4,7 +4,8 @@
 
 2 x 224 + 8 x 96 crops of two photographs of a product, G and A by product type. All graphs are fed the same batches,
 so that a turn differs in the arrangement alone; reading and planning are done before. products/s are medians over the
-turns, ratios are within a turn. cpu_ms_a_product is what all threads of the process spent.
+turns, ratios are within a turn. cpu_ms_a_product is what all threads of the process spent. Records are written after
+each turn of an arrangement; none begins after ``--budget-s``.
 
     as the loader has it     what crop_graph takes on this device
     one decode a crop        ten decoders instead of two: what sharing the decoded photograph saves
@@ -21,7 +22,7 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,8 @@ import torch
 
 from benchmarks.archive import write
 from benchmarks.feeds import VIEWS, Source
-from benchmarks.options import count
+from benchmarks.options import above_0, count
+from benchmarks.pairing import ratio_to, told
 from shards.errors import BadUsage, exit_with
 from skill_fast.data.dali import PixelGraph, device_id
 from skill_fast.data.loader import LoaderConfig
@@ -39,6 +41,7 @@ from skill_fast.data.views import GenericAugmentation, ViewGroup
 from skill_fast.telemetry.provenance import provenance
 
 DEPTH = 2
+USUAL = "as the loader has it"
 Feed = dict[str, Any]
 
 
@@ -62,7 +65,7 @@ def ways(on_cpu: bool) -> dict[str, Way]:
 
     colorless = {"jitter_p": 0.0, "gray_p": 0.0}
     found = {
-        "as the loader has it": plain,
+        USUAL: plain,
         "one decode a crop": replace(plain, groups=_decoded_each(VIEWS), photographs=sum(g.views for g in VIEWS)),
         "the other rounding": replace(plain, arrangement=replace(usual, in_float=not usual.in_float)),
         "no conditions": replace(plain, arrangement=replace(usual, conditions=False)),
@@ -111,12 +114,17 @@ def build(way: Way, options: argparse.Namespace) -> PixelGraph:
         erases=way.designed,
         mean=config.mean,
         std=config.std,
-        dtype="float32" if options.device == "cpu" else "float16",
+        dtype=dtype_on(options.device),
         threads=options.threads,
         depth=DEPTH,
         device_id=device_id(torch.device(options.device)),
         arrangement=way.arrangement,
     )
+
+
+def dtype_on(device: str) -> str:
+    """As the loader makes crops."""
+    return "float32" if device == "cpu" else "float16"
 
 
 def turn(graph: PixelGraph, feeds: Sequence[Feed], wait: Any) -> tuple[float, float]:
@@ -135,36 +143,54 @@ def turn(graph: PixelGraph, feeds: Sequence[Feed], wait: Any) -> tuple[float, fl
     return time.perf_counter() - began, time.process_time() - cpu
 
 
-def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
+def measure(options: argparse.Namespace) -> Iterator[list[dict[str, Any]]]:
+    """The records so far, after each turn of an arrangement. Its first turn builds it and warms up."""
+    began, late = time.perf_counter(), False
     source = Source(options.data, options.batch, pace=0.0)
     batches = [source(step) for step in range(options.batches)]
     found = ways(options.device == "cpu")
     wait = None if options.device == "cpu" else torch.cuda.current_stream()
-    graphs = {name: build(way, options) for name, way in found.items()}
-    feeds = {name: [fed(way, batch) for batch in batches] for name, way in found.items()}
+    graphs: dict[str, PixelGraph] = {}
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in found}
-    for number in range(options.turns + 1):  # the first one warms up
-        for name in found:
-            spent = turn(graphs[name], feeds[name], wait)
-            times[name] += [spent] if number else []
+    for _ in range(options.turns):
+        for name, way in found.items():
+            late = late or time.perf_counter() - began > options.budget_s
+            if late:
+                continue
+            feeds = [fed(way, batch) for batch in batches]
+            if name not in graphs:
+                graphs[name] = build(way, options)
+                turn(graphs[name], feeds, wait)
+            times[name].append(turn(graphs[name], feeds, wait))
+            yield records(times, options)
+    yield [*records(times, options), *(not_begun(name, options) for name, spent in times.items() if not spent)]
+
+
+def records(times: dict[str, list[tuple[float, float]]], options: argparse.Namespace) -> list[dict[str, Any]]:
+    """A record an arrangement that had a turn, from the (seconds, CPU seconds) of its turns."""
     products = options.batches * options.batch
-    usual = [clock for clock, _ in times["as the loader has it"]]
-    records = []
-    for name, spent in times.items():
-        rates = sorted(products / clock for clock, _ in spent)
-        ratios = sorted(mine / clock for mine, (clock, _) in zip(usual, spent))
-        records.append(
-            {
-                "what": f"arrangements/{name}", "value": statistics.median(rates), "unit": "products/s",
-                "quantiles": {"min": rates[0], "max": rates[-1]}, "repeats": len(rates),
-                "ratio_to": "as the loader has it", "ratio": statistics.median(ratios),
-                "ratios": [ratios[0], ratios[-1]],
-                "cpu_ms_a_product": 1e3 * statistics.median(cpu for _, cpu in spent) / products,
-                "shapes": {"batch": options.batch, "crops": {g.name: [g.views, g.size] for g in VIEWS}},
-                "threads": options.threads, "batches_a_turn": options.batches,
-            }
-        )  # fmt: skip
-    return records
+    by_turn = {name: [products / clock for clock, _ in spent] for name, spent in times.items() if spent}
+    return [
+        {
+            "what": f"arrangements/{name}", "value": statistics.median(rates), "unit": "products/s",
+            "quantiles": {"min": min(rates), "max": max(rates)}, "repeats": len(rates), "warm_up": 1,
+            "by_round": rates, **ratio_to(USUAL, rates, by_turn[USUAL]),
+            "cpu_ms_a_product": 1e3 * statistics.median(cpu for _, cpu in times[name]) / products,
+            **_about(options),
+        }
+        for name, rates in by_turn.items()
+    ]  # fmt: skip
+
+
+def not_begun(name: str, options: argparse.Namespace) -> dict[str, Any]:
+    why = f"not begun within the budget of {options.budget_s:.0f} s"
+    return {"what": f"arrangements/{name}", "value": None, "unit": "products/s", "can_not": why, **_about(options)}
+
+
+def _about(options: argparse.Namespace) -> dict[str, Any]:
+    crops = {group.name: [group.views, group.size] for group in VIEWS}
+    about = {"shapes": {"batch": options.batch, "crops": crops}, "dtype": dtype_on(options.device)}
+    return about | {"threads": options.threads, "batches_a_turn": options.batches}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -180,6 +206,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--turns", type=count, default=5, help="counted ones (default %(default)s)")
     cores = len(os.sched_getaffinity(0))
     parser.add_argument("--threads", type=count, default=cores, help="of DALI (default: the cores)")
+    parser.add_argument("--budget-s", type=above_0, default=480.0, help="no turn begins after it (default %(default)s)")
     parser.add_argument("--device", default="cuda" if gpu else "cpu", help="(default %(default)s)")
     return exit_with(lambda: _run(parser.parse_args(arguments)))
 
@@ -187,16 +214,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> None:
     if min(options.batches, options.turns) < 2:
         raise BadUsage("a turn needs two batches, a median two turns", change="--batches 2 --turns 2 or more")
-    records = measure(options)
     shared = {"data": Path(options.data).name, "device": options.device, **provenance()}
-    for record in records:
-        low, high = record["ratios"]
-        print(
-            f"{record['what'].partition('/')[2]:28} {record['value']:8.1f} products/s  {record['ratio']:5.2f} "
-            f"({low:.2f} to {high:.2f})  {record['cpu_ms_a_product']:6.2f} CPU ms a product"
-        )
-    if options.out:
-        write(options.out, (record | shared for record in records))
+    made: list[dict[str, Any]] = []
+    for made in measure(options):
+        if options.out:
+            write(options.out, (record | shared for record in made))
+    for record in made:
+        _tell(record)
+
+
+def _tell(record: dict[str, Any]) -> None:
+    name = record["what"].partition("/")[2]
+    if record["value"] is None:
+        print(f"{name:28} can not: {record['can_not']}")
+        return
+    low, high = record["ratios"]
+    print(
+        f"{name:28} {record['value']:8.1f} products/s  {told(record, 'the first')} ({low:.2f} to {high:.2f})  "
+        f"{record['cpu_ms_a_product']:6.2f} CPU ms a product"
+    )
 
 
 if __name__ == "__main__":

@@ -6,7 +6,8 @@ Rows meet by what they measured: name, unit, shapes, dtype, settings, data, mach
 its repeats over their median, and never less than ``--noise``: two repeats may be equal by chance. A row is slower when
 it lost more than the threshold *and* more than both noises together. A row is "cannot tell" where it lost more than the
 threshold within that noise, or where ranges are so wide that such a loss would not show. "not judged" has a unit of
-which more is neither better nor worse, as the nats of an entropy.
+which more is neither better nor worse, as the nats of an entropy, or is a score of which that is true. With
+``--any-machine`` neither the machines nor their numbers of workers need be the same.
 
 Exit code 1: a row is slower or can not run any more; with ``--strict`` also where a row cannot be told, is missing or
 not judged, or a damaged line was left out.
@@ -21,13 +22,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from benchmarks.archive import Record, read, subject
+from benchmarks.archive import SLOWDOWN, Record, read, subject
 from benchmarks.charts.throughput import spread
 from benchmarks.tables import quantity
 from shards.errors import BadData, BadUsage, Failure, exit_with
 
-LESS_IS_BETTER = ("ms", "s", "MiB", "MB", "GB", "bytes", "J", "us")
+LESS_IS_BETTER = ("ms", "s", "MiB", "MB", "GB", "bytes", "J", "us", SLOWDOWN)
 MORE_IS_BETTER = ("products/s", "images/s", "photographs/s", "times", "ratio", "share", "GB/s")
+NEITHER = ("demo/knn/color/accuracy",)
+"""Rows of a unit of which more is better elsewhere: a method that knows colours less may be the better one."""
 SLOWER, FASTER, SAME, LOST, MISSING, NEW = "slower", "faster", "same", "can not run", "missing", "new"
 CANNOT_TELL, NOT_JUDGED = "cannot tell", "not judged"
 
@@ -73,7 +76,7 @@ def judged(old: Sequence[Record], new: Sequence[Record], *, threshold: float, no
         return Verdict(what, LOST if values[0] else SAME if not values[1] else NEW)
     was, now = median(values[0]), median(values[1])
     figures = f"{quantity(was, unit)} -> {quantity(now, unit)}"
-    if unit not in (*LESS_IS_BETTER, *MORE_IS_BETTER):
+    if unit not in (*LESS_IS_BETTER, *MORE_IS_BETTER) or what in NEITHER:
         return Verdict(what, NOT_JUDGED, 0.0, 0.0, f"{figures}, is more of '{unit}' better?")
     if was <= 0 or now <= 0:
         return Verdict(what, SAME if was == now else SLOWER, 0.0, 0.0, figures)
@@ -91,7 +94,8 @@ def noise_of(records: Sequence[Record], least: float) -> float:
     if len(values) > 1:
         return max(least, (max(values) - min(values)) / 2 / median(values))
     low, high = spread(records[0])
-    if low is None or high is None or records[0].fields.get("repeats", 1) < 2:
+    repeats = records[0].fields.get("repeats", 1)
+    if low is None or high is None or (repeats if isinstance(repeats, int) else len(repeats)) < 2:
         return least
     return max(least, (high - low) / 2 / values[0])
 
@@ -99,8 +103,7 @@ def noise_of(records: Sequence[Record], least: float) -> float:
 def _grouped(records: Sequence[Record], any_machine: bool) -> dict[tuple[str, ...], list[Record]]:
     found: dict[tuple[str, ...], list[Record]] = {}
     for record in records:
-        key = subject(record)
-        found.setdefault(key[:3] if any_machine else key, []).append(record)
+        found.setdefault(subject(record, any_machine=any_machine), []).append(record)
     return found
 
 
@@ -111,7 +114,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--threshold", type=float, default=0.05, help="share that a row may lose (default %(default)s)")
     parser.add_argument("--noise", type=float, default=0.03, help="of any row, at least (default %(default)s)")
     parser.add_argument("--strict", action="store_true", help="what cannot be told or is not judged fails too")
-    parser.add_argument("--any-machine", action="store_true", help="compare rows of different machines")
+    parser.add_argument(
+        "--any-machine", action="store_true", help="compare rows of different machines, also of other workers"
+    )
     return exit_with(lambda: run(parser.parse_args(arguments)))
 
 

@@ -3,8 +3,9 @@
     python -m benchmarks.evaluate --count 1000000 --out benchmarks/records/evaluate.jsonl
 
 Drawn: designs of four colours each, a design near its pattern, a pattern near its type, in a space of 48 dimensions
-turned into 384, so that scores mean something. Each part is the function that ``skill-eval`` calls. Peak
-memory is the process' own (VmHWM), drawn embeddings included. Goals at 1,000,000 on two cores: 10 minutes, 12 GB.
+turned into 384, so that scores mean something. Each part is the function that ``skill-eval`` calls, and is written when
+it is done. Peak memory is the process' own (VmHWM), drawn embeddings included. Goals at 1,000,000 on two cores: 10
+minutes, 12 GB.
 """
 
 from __future__ import annotations
@@ -63,10 +64,12 @@ def drawn(count: int, seed: int = 0) -> Catalogue:
 
 
 def measure(count: int) -> Iterator[dict[str, Any]]:
-    """One record a part and a score, then the whole: seconds, bytes, what was approximated."""
+    """One record a part when it is done, one a score, then the whole: seconds, bytes, what was approximated."""
     catalogue = drawn(count)
     everyone, groups = np.arange(count), group_codes(catalogue.group)
     spent: dict[str, float] = {}
+    shapes = {"products": count, "dimensions": DIMENSIONS}
+    about = {"shapes": shapes, "dtype": catalogue.embeddings.dtype.name, "warm_up": 0}
 
     @contextmanager
     def timed(part: str) -> Iterator[None]:
@@ -75,31 +78,35 @@ def measure(count: int) -> Iterator[dict[str, Any]]:
         spent[part] = time.perf_counter() - start
         print(f"{part}: {spent[part]:.1f} s, peak {peak_bytes() / 1e9:.1f} GB", file=sys.stderr, flush=True)
 
+    def taken(part: str, how: str = "") -> dict[str, Any]:
+        return {"what": f"evaluate/{part}", "value": spent[part], "unit": "s", "how": how, **about}
+
     with timed("neighbours"):
         found = neighbor_list(catalogue.embeddings, groups, everyone, everyone)
+    yield taken("neighbours", found.how)
     with timed("kNN of two attributes"):
         scores = {
             f"knn/{name}": knn_score(catalogue.embeddings, values, groups, everyone, everyone, found=found).accuracy
             for name, values in (("pattern", catalogue.pattern), ("color", catalogue.color))
         }
+    yield taken("kNN of two attributes")
     with timed("colour entropy of neighbours"):
         scores["color/nearest"] = nearest_entropy(catalogue.embeddings, catalogue.color, found=found)[0]
-    how = {"neighbours": found.how}
+    yield taken("colour entropy of neighbours")
     del found
     with timed("k-means"):
         clustering = cluster(catalogue.embeddings, round(count / PRODUCTS_A_CLUSTER))
+    yield taken("k-means", clustering.how)
     with timed("scores of the clusters"):
         scores["color/clusters/mean"] = partition_entropy(clustering.labels, catalogue.color, replicates=True).mean
         agreement = design_agreement(clustering.labels, [], catalogue.pattern)
         scores |= {"color/design/pattern/purity": agreement.purity, "color/design/pattern/nmi": agreement.nmi}
+    yield taken("scores of the clusters")
     with timed("retrieval"):
         retrieved = same_design_other_color(catalogue.embeddings, catalogue.group, catalogue.color)
     assert retrieved is not None
+    yield taken("retrieval", retrieved.how)
     scores |= {"retrieval/other_color/recall@1": retrieved.recall[1], "retrieval/other_color/map": retrieved.map}
-    how |= {"k-means": clustering.how, "retrieval": retrieved.how}
-    about = {"shapes": {"products": count, "dimensions": DIMENSIONS}}
-    for part, seconds in spent.items():
-        yield {"what": f"evaluate/{part}", "value": seconds, "unit": "s", "how": how.get(part, ""), **about}
     for name, score in scores.items():
         quantiles = {"p2.5": score.low, "p97.5": score.high}
         yield {"what": f"evaluate/score/{name}", "value": float(score), "unit": "", "quantiles": quantiles, **about}
@@ -126,11 +133,15 @@ def _run(options: argparse.Namespace) -> None:
     if options.count < 1000:
         raise BadUsage(f"--count {options.count}", allowed="1000 or more", change="--count")
     shared = {"device": "cpu", **provenance()}
-    records = [record | shared for record in measure(options.count)]
-    for record in records:
-        print(f"{record['what']:44} {record['value']:10.4g} {record['unit']:3} {record.get('how', '')}".rstrip())
-    if options.out:
-        write(options.out, records)
+    made: list[dict[str, Any]] = []
+    for record in measure(options.count):
+        made.append(record | shared)
+        if options.out:
+            write(options.out, made)
+        print(
+            f"{record['what']:44} {record['value']:10.4g} {record['unit']:3} {record.get('how', '')}".rstrip(),
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@
 Photographs are broken in place, and the tables vouch for what they became, so that no crc32 tells: cut short, empty, a
 header that can not be, and sampling factors that only the decoder refuses. Both loaders live at once and take turns,
 ``--block`` steps each, so that what else the machine does meets both alike. Beside the ratio by the clock stands that
-of the CPU time of all threads, which other programs change much less.
+of the CPU time of all threads, which other programs change much less. Records are written after each two blocks.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ import sys
 import tempfile
 import time
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -88,44 +89,62 @@ def break_photographs(
     return broken
 
 
-def measure(options: argparse.Namespace, scratch: Path) -> list[dict[str, Any]]:
+def measure(options: argparse.Namespace, scratch: Path) -> Iterator[list[dict[str, Any]]]:
+    """The records so far, after each two blocks; from the second two on, as quantiles are over blocks."""
     copy = Path(shutil.copytree(options.data, scratch / "broken"))
     broken = break_photographs(copy, SHARE, ways=[way for way in WAYS if way.__name__ in options.ways])
     config = LoaderConfig(recipes="none", max_skipped_share=1.0)
     common: dict[str, Any] = {"global_batch": options.batch, "config": config, "device": options.device}
     listed = scratch / "skipped.jsonl"
-    seconds: dict[str, list[float]] = {"clean": [], "broken": []}
-    cpu_s = {"clean": 0.0, "broken": 0.0}
+    blocks = Blocks(options.block * options.batch)
     with (
         Loader(open_index(options.data), VIEWS, **common) as clean,
         Loader(open_index(copy), VIEWS, **common, skipped_path=listed) as damaged,
     ):
         loaders = {"clean": clean, "broken": damaged}
+        shapes = {"batch": options.batch, "photographs": damaged.index.images}
         for block in range(options.steps // options.block):
             for name in ("clean", "broken") if block % 2 else ("broken", "clean"):
                 start, cpu = time.perf_counter(), time.process_time()
                 for _ in range(options.block):
                     next(loaders[name])
-                seconds[name].append(time.perf_counter() - start)
-                cpu_s[name] += time.process_time() - cpu
-        skipped = damaged.skipped
-    found = {json.loads(line)["image"] for line in listed.read_text().splitlines()}
-    ratio = sum(seconds["clean"]) / sum(seconds["broken"])
-    shapes = {"batch": options.batch, "steps": options.steps, "photographs": open_index(copy).images}
-    products = options.steps * options.batch
-    rates = {name: products / sum(found) for name, found in seconds.items()}
-    plain = [{"what": f"faults/{name}", "value": rate, "unit": "products/s"} for name, rate in rates.items()]
-    return [
-        *(record | {"shapes": shapes} for record in plain),
-        {
-            "what": "faults/1 % broken to clean", "value": ratio, "unit": "times", "goal": GOAL, "shapes": shapes,
-            "quantiles": _spread([c / b for c, b in zip(seconds["clean"], seconds["broken"])]),
-            "ratio_of_cpu_time": cpu_s["clean"] / cpu_s["broken"],
-            "cpu_ms_a_product": {name: 1e3 * spent / products for name, spent in cpu_s.items()},
-            "broken": len(broken), "found": len(found & set(broken)), "found_wrongly": len(found - set(broken)),
-            "skipped": skipped, "ways": sorted(set(broken.values())),
-        },
-    ]  # fmt: skip
+                blocks.seconds[name].append(time.perf_counter() - start)
+                blocks.cpu_s[name] += time.process_time() - cpu
+            if block:
+                shapes["steps"] = (block + 1) * options.block
+                lines = listed.read_text().splitlines() if listed.is_file() else []
+                found = {json.loads(line)["image"] for line in lines}
+                about = {"shapes": dict(shapes), "dtype": config.dtype, "warm_up": 0}
+                counts = {"skipped": damaged.skipped, "ways": sorted(set(broken.values()))}
+                yield blocks.records(broken.keys(), found, counts, about)
+
+
+@dataclass
+class Blocks:
+    """What both loaders took for the blocks so far, of ``products`` each."""
+
+    products: int
+    seconds: dict[str, list[float]] = field(default_factory=lambda: {"clean": [], "broken": []})
+    cpu_s: dict[str, float] = field(default_factory=lambda: {"clean": 0.0, "broken": 0.0})
+
+    def records(
+        self, broken: Collection[int], found: set[int], counts: dict[str, Any], about: dict[str, Any]
+    ) -> list[dict[str, Any]]:
+        """broken, found: rows in images.parquet that were broken, and that the loader left out."""
+        clean, damaged = self.seconds["clean"], self.seconds["broken"]
+        products = self.products * len(damaged)
+        rates = {name: products / sum(spent) for name, spent in self.seconds.items()}
+        return [
+            *({"what": f"faults/{name}", "value": rate, "unit": "products/s", **about} for name, rate in rates.items()),
+            {
+                "what": "faults/1 % broken to clean", "value": sum(clean) / sum(damaged), "unit": "times",
+                "goal": GOAL, "quantiles": _spread([c / b for c, b in zip(clean, damaged)]),
+                "ratio_of_cpu_time": self.cpu_s["clean"] / self.cpu_s["broken"],
+                "cpu_ms_a_product": {name: 1e3 * spent / products for name, spent in self.cpu_s.items()},
+                "broken": len(broken), "found": len(found & set(broken)), "found_wrongly": len(found - set(broken)),
+                **counts, **about,
+            },
+        ]  # fmt: skip
 
 
 def _spread(ratios: list[float]) -> dict[str, float]:
@@ -153,16 +172,17 @@ def _run(options: argparse.Namespace) -> None:
             allowed="two blocks of steps or more: quantiles are over blocks",
             change=f"--steps {2 * options.block}",
         )
-    with tempfile.TemporaryDirectory() as scratch:
-        records = measure(options, Path(scratch))
     shared = {"data": Path(options.data).name, "device": options.device, **provenance()}
+    records: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as scratch:
+        for records in measure(options, Path(scratch)):
+            if options.out:
+                write(options.out, (record | shared for record in records))
     for record in records:
         print(f"{record['what']:30} {record['value']:8.4g} {record['unit']}")
     last = records[-1]
     print(f"by CPU time {last['ratio_of_cpu_time']:.3f} times")
     print(f"broken {last['broken']}, found {last['found']}, found wrongly {last['found_wrongly']}; {last['skipped']}")
-    if options.out:
-        write(options.out, (record | shared for record in records))
 
 
 if __name__ == "__main__":

@@ -18,10 +18,11 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.archive import write
+from benchmarks.archive import SLOWDOWN, write
 from benchmarks.feeds import AHEAD, WAYS, Source
 from benchmarks.options import above_0, count
 from shards.errors import exit_with
+from skill_fast.data.index import open_index
 
 
 def rate(way: Callable[..., Any], data: str, batch: int, batches: int) -> float:
@@ -62,6 +63,7 @@ def slowdown(way: Callable[..., Any], data: str, batch: int, batches: int, pace:
 
 
 def measure(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    open_index(options.data)  # what is no data set is told before anything is measured
     alone = []
     for _ in range(50):
         began = time.perf_counter()
@@ -76,10 +78,11 @@ def measure(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
         yield {
             "what": f"feeding/{name}/rate", "value": statistics.median(rates), "unit": "products/s",
             "quantiles": {"min": rates[0], "max": rates[-1]}, "repeats": options.repeats, "shapes": shapes,
+            "warm_up": AHEAD + 1,
         }  # fmt: skip
         beside = slowdown(way, options.data, options.batch, options.batches, options.pace)
         times = beside["work_ms"] / quiet
-        yield {"what": f"feeding/{name}/training work", "value": times, "unit": "times", "shapes": shapes, **beside}
+        yield {"what": f"feeding/{name}/training work", "value": times, "unit": SLOWDOWN, "shapes": shapes, **beside}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,7 +1,7 @@
 """Ways to bring batches' bytes and plans to the training process: a thread, a process, DALI's parallel external source.
 
 Each is a context that takes a ``Source`` and yields a call for the next batch, made up to ``AHEAD`` batches before its
-use. What each costs is measured by ``benchmarks.feeding``.
+use; what fails where batches are made is raised by that call. What each costs is measured by ``benchmarks.feeding``.
 """
 
 from __future__ import annotations
@@ -59,25 +59,34 @@ class Source:
 
 @contextmanager
 def by_thread(source: Source, batch: int) -> Iterator[Callable[[], Feed]]:
-    ready: queue.Queue[Feed] = queue.Queue(AHEAD)
+    ready: queue.Queue[Feed | Exception] = queue.Queue(AHEAD)
     over = threading.Event()
 
     def work() -> None:
-        step = 0
-        while not over.is_set():
-            feed = source(step)
+        step, made = 0, None
+        while not over.is_set() and not isinstance(made, Exception):
+            try:
+                made = source(step)
+            except Exception as failure:
+                made = failure
             while not over.is_set():
                 try:
-                    ready.put(feed, timeout=0.05)
+                    ready.put(made, timeout=0.05)
                     break
                 except queue.Full:
                     continue
             step += 1
 
+    def get() -> Feed:
+        found = ready.get()
+        if isinstance(found, Exception):
+            raise found
+        return found
+
     thread = threading.Thread(target=work)
     thread.start()
     try:
-        yield ready.get
+        yield get
     finally:
         over.set()
         thread.join()
@@ -98,7 +107,10 @@ def by_process(source: Source, batch: int) -> Iterator[Callable[[], Feed]]:
     def get() -> Feed:
         if held:
             free.put(held.pop())
-        place, head, spans = ready.get()
+        found = _answered(ready, child)
+        if isinstance(found, Exception):
+            raise found
+        place, head, spans = found
         held.append(place)
         buffers = [slots[place].buf[start:end] for start, end in spans]
         return pickle.loads(head, buffers=buffers)  # noqa: S301 - this program wrote it
@@ -120,17 +132,43 @@ def _serve(source: Source, names: list[str], free: Any, ready: Any) -> None:
     slots = [shared_memory.SharedMemory(name, track=False) if sys.version_info >= (3, 13) else
              shared_memory.SharedMemory(name) for name in names]  # fmt: skip
     step = 0
+    try:
+        while True:
+            _serve_one(source(step), slots, free, ready)
+            step += 1
+    except Exception as failure:
+        ready.put(_whole(failure))
+
+
+def _serve_one(feed: Feed, slots: list[shared_memory.SharedMemory], free: Any, ready: Any) -> None:
+    place, spans, start, views = free.get(), [], 0, []
+    head = pickle.dumps(feed, protocol=5, buffer_callback=views.append)
+    for view in views:
+        raw = view.raw()
+        slots[place].buf[start : start + raw.nbytes] = raw
+        spans.append((start, start + raw.nbytes))
+        start += raw.nbytes
+    ready.put((place, head, spans))
+
+
+def _answered(ready: Any, child: Any) -> Any:
+    """What the child sent next; RuntimeError where it ended without a word, killed for memory for one."""
     while True:
-        feed = source(step)
-        place, spans, start, views = free.get(), [], 0, []
-        head = pickle.dumps(feed, protocol=5, buffer_callback=views.append)
-        for view in views:
-            raw = view.raw()
-            slots[place].buf[start : start + raw.nbytes] = raw
-            spans.append((start, start + raw.nbytes))
-            start += raw.nbytes
-        ready.put((place, head, spans))
-        step += 1
+        alive = child.is_alive()
+        try:
+            return ready.get(timeout=0.5)
+        except queue.Empty:
+            if not alive:
+                raise RuntimeError(f"the feeding process ended with {child.exitcode}") from None
+
+
+def _whole(failure: Exception) -> Exception:
+    """An exception that comes through a pipe as it went in; what would not is told in words."""
+    try:
+        pickle.loads(pickle.dumps(failure))  # noqa: S301 - this program wrote it
+    except Exception:
+        return RuntimeError(f"{type(failure).__name__}: {failure}")
+    return failure
 
 
 @contextmanager

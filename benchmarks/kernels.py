@@ -12,7 +12,6 @@ instead. Records are written as they come; no task begins after ``--budget-s``.
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
 import sys
 import time
@@ -183,7 +182,7 @@ def run(options: argparse.Namespace) -> None:
     made: list[dict[str, Any]] = []
 
     def keep(record: dict[str, Any]) -> None:
-        made.append(record | {"host_load": os.getloadavg()[0]} | about)
+        made.append(record | about)
         write(options.out, made)
         share = f"  {record['copy_share']:.0%} of copy" if "copy_share" in record else ""
         print(f"{record['what']:<44}{record['value']:>10.3f} {record['unit']}{share}  {record.get('launch', '')}")

@@ -22,6 +22,7 @@ from skill_fast.config import parse
 from skill_fast.data.index import open_index
 from skill_fast.engine.deepspeed_engine import init_distributed, leave
 from skill_fast.engine.loop import Run
+from skill_fast.errors import exit_with
 from skill_fast.presets import PRESETS
 from skill_fast.run_folder import RunFolder
 from skill_fast.telemetry.clock import Clock
@@ -51,6 +52,7 @@ def steps_of(run: Run, steps: int) -> dict[str, Any]:
         run.teacher.wait()
     return {
         "steps_ms": times_ms,
+        "warm_up": WARM_UP,
         "bytes": dict(traffic.bytes),
         "calls": dict(traffic.calls),
         "parameters": sum(p.numel() for p in run.engine.module.parameters()),
@@ -69,6 +71,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("settings", nargs="*", help="options of train.py, behind --")
     options = parser.parse_args(arguments)
+    return exit_with(lambda: _run(options))
+
+
+def _run(options: argparse.Namespace) -> None:
     rank, world_size, _ = init_distributed()
     total = options.steps + WARM_UP + 1
     config = parse([*options.settings, "--data", options.data, "--steps", str(total)], PRESETS).config
@@ -87,7 +93,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if rank == 0:
         options.out.write_text(json.dumps(found))
     leave()
-    return 0
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -33,7 +34,7 @@ from skill_fast.demo import DemoConfig, demo_shards
 from skill_fast.telemetry.provenance import provenance
 
 TIMEOUT_S = 240
-NAMES = ("bytes", "calls", "parameters", "element_bytes", "prototypes")
+NAMES = ("bytes", "calls", "parameters", "element_bytes", "prototypes", "warm_up")
 """What a rank tells beside its times, the same in every round."""
 
 
@@ -69,10 +70,27 @@ def measure(job: Job, options: argparse.Namespace) -> Record:
                 if process.poll() is None:  # its ranks have sessions of their own
                     end(process)
         if process.returncode or not out.is_file():
-            lines = [line for line in said.read_text(errors="replace").splitlines() if "Error" in line]
-            return {"can_not": f"{job.title}: ended with {process.returncode}: {(lines or ['no message'])[0]}"}
+            why = why_it_ended(said.read_text(errors="replace"))
+            return {"can_not": f"{job.title}: ended with {process.returncode}: {why}"}
         found = json.loads(out.read_text())
     return found | {"products_per_s": rate(found, job.ranks, options.batch)}
+
+
+def why_it_ended(said: str) -> str:
+    """The first rank's own error: what it told as a failure, else the exception of its traceback, else its exit code.
+
+    The launcher ends with a traceback of its own behind those of the ranks, which says only that one of them failed.
+    """
+    lines = [re.sub(r"^\[rank\d+\]: ", "", line) for line in said.splitlines()]
+    told = [line for line in lines if line.startswith("error: ")]
+    raised, within = [], False
+    for line in lines:
+        if within and line and not line[0].isspace():
+            raised, within = [*raised, line], False
+        within = within or line.startswith("Traceback (most recent call last)")
+    own = [line for line in raised if "ChildFailedError" not in line]
+    ended = [" ".join(line.split()) for line in lines if line.strip().startswith("exitcode")]
+    return next(iter([*told, *own, *ended]), "no message")
 
 
 def records(todo: Sequence[Job], found: Sequence[Sequence[Record]], options: argparse.Namespace) -> list[Record]:

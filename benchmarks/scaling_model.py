@@ -96,10 +96,15 @@ def communication_ms(job: Job, stage: int, ranks: int, fabric: Fabric) -> dict[s
     }
 
 
+def update_ms(job: Job, element_bytes: int) -> float:
+    """What reading and writing so many bytes a parameter takes: ``UPDATE_BYTES``, or 14 for the average alone."""
+    return job.parameters * element_bytes / (job.memory_gb_per_s * 1e6)
+
+
 def step_ms(job: Job, stage: int, ranks: int, fabric: Fabric) -> float:
     """Compute holds the update of one GPU: at stages 1 and 2, and of the teacher always, a rank does 1/ranks of it."""
     sharded = UPDATE_BYTES if stage else 14
-    saved_ms = job.parameters * sharded * (1 - 1 / ranks) / (job.memory_gb_per_s * 1e6)
+    saved_ms = update_ms(job, sharded) * (1 - 1 / ranks)
     return job.compute_ms - saved_ms + sum(communication_ms(job, stage, ranks, fabric).values())
 
 
@@ -133,5 +138,10 @@ def fastest_stage(job: Job, ranks: int, fabric: Fabric, memory_gb: float = math.
 
 
 def at_global_batch(job: Job, batch: int, ranks: int) -> Job:
-    """The same job with a part of a fixed global batch a rank; a step's time is taken to follow the batch."""
-    return replace(job, batch=batch // ranks, compute_ms=job.compute_ms * batch / ranks / job.batch)
+    """The same job with a part of a fixed global batch a rank; a step but for its update is taken to follow the batch.
+
+    compute = (compute - update) * share + update, for the update goes over all parameters whatever the batch.
+    """
+    whole_ms = update_ms(job, UPDATE_BYTES)
+    followed_ms = (job.compute_ms - whole_ms) * batch / ranks / job.batch
+    return replace(job, batch=batch // ranks, compute_ms=followed_ms + whole_ms)

@@ -152,7 +152,7 @@ def _ratio(
     ratios = sorted(slow[clock] / fast[clock] for fast, slow in zip(seconds[of], seconds[base]))
     record: Record = {"what": f"shards/ratio/{of} to {base}{', CPU' * clock}", "value": statistics.median(ratios)}
     record |= {"unit": "times", "goal": goal, "quantiles": {"min": ratios[0], "max": ratios[-1]}}
-    return record | {"repeats": len(ratios), "shapes": shapes}
+    return record | {"repeats": len(ratios), "warm_up": 1, "shapes": shapes}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

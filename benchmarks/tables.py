@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-from benchmarks.archive import Record, newest
+from benchmarks.archive import SLOWDOWN, Record, newest
 from benchmarks.charts.throughput import spread
 from benchmarks.scaling_model import FABRICS, SHOWS, Job, efficiency, fastest_stage, first_that_shows, state_bytes
 
@@ -29,7 +29,7 @@ KINDS = {
 """What there may be records of, in the order of the report, and the command that makes them."""
 SHOWN = (1, 2, 8, 16, 64, 512)
 """GPUs for which the model is tabulated."""
-RATIOS = ("times", "ratio")
+RATIOS = ("times", "ratio", SLOWDOWN)
 Cell = tuple[str, str]
 """(text, link); the link "" where there is none."""
 

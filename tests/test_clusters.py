@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from deepspeed.launcher.runner import fetch_hostfile
+from deepspeed.launcher.runner import fetch_hostfile, parse_args
 from safetensors.torch import load_file
 
 from tests.conftest import ROOT, TINY
@@ -58,6 +58,13 @@ def same_teacher(a: Path, b: Path) -> bool:
 
 def test_hostfile_is_one_that_deepspeed_reads():
     assert dict(fetch_hostfile(str(EXAMPLES / "hostfile"))) == {"node-1": 8, "node-2": 8}
+
+
+def test_the_page_names_the_program_that_deepspeed_reaches_nodes_with():
+    """The launcher of the page's first command, as DeepSpeed has it by default, and what it looks for."""
+    page = (ROOT / "docs" / "clusters.md").read_text(encoding="utf-8").partition("Without ssh")[0]
+    words = page.partition("\ndeepspeed ")[2].partition("\n```")[0].split()
+    assert f"has `{parse_args(words).launcher}`" in page
 
 
 @pytest.mark.skipif(os.environ.get("SKILL_FAST_LONG") != "1", reason="SKILL_FAST_LONG=1; the script below starts it")

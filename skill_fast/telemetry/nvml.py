@@ -50,6 +50,25 @@ def available() -> bool:
         pynvml.nvmlShutdown()
 
 
+def driver_and_clocks(uuid: str) -> tuple[str | None, dict[str, int] | None]:
+    """The driver's version and {sm_mhz, memory_mhz} of a GPU ("GPU-...") as found; None where it does not tell."""
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return None, None
+    driver, clocks = None, None
+    try:
+        driver = str(pynvml.nvmlSystemGetDriverVersion())
+        handle = pynvml.nvmlDeviceGetHandleByUUID(uuid)
+        kinds = {"sm_mhz": pynvml.NVML_CLOCK_SM, "memory_mhz": pynvml.NVML_CLOCK_MEM}
+        clocks = {name: int(pynvml.nvmlDeviceGetClockInfo(handle, kind)) for name, kind in kinds.items()}
+    except pynvml.NVMLError:  # a slice of a GPU has no clocks of its own
+        pass
+    finally:
+        pynvml.nvmlShutdown()
+    return driver, clocks
+
+
 class Sampler:
     """``with Sampler(0) as sampler: ...; samples = list(sampler)``; on a machine without a driver it yields nothing.
 

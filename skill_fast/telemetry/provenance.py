@@ -15,14 +15,25 @@ from typing import Any
 
 import torch
 
-PACKAGES = ("torch", "deepspeed", "timm", "numpy", "webdataset", "nvidia-dali-cuda130", "nvidia-dali-cuda120", "triton")
+from skill_fast.telemetry.nvml import driver_and_clocks
+
+PACKAGES = (
+    "torch", "deepspeed", "timm", "numpy", "webdataset", "nvidia-dali-cuda130", "nvidia-dali-cuda120", "triton",
+    "torchvision", "lightly", "kornia", "Pillow", "spdl",
+)  # fmt: skip
+"""The second line: what the benchmarks' other loaders and recipes are made of."""
 
 
 def provenance(config: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """{commit, dirty, versions, cpu, cores, gpu, gpus, date} and, given a config, its fingerprint; JSON-able.
+    """What a number depends on beside its settings, and given a config its fingerprint; JSON-able.
 
-    commit and dirty are None when the source is not a git checkout (an installed package). date is UTC, to the second.
+    {commit, dirty, versions, cpu, cores, host_load, gpu, gpus, driver, clocks, date}. commit and dirty are None when
+    the source is not a git checkout (an installed package); gpu, driver and clocks (MHz) without a GPU. host_load:
+    processes that ran or wanted to, on average over the minute before. Clocks as found now. date is UTC, to the second.
     """
+    on_gpu = torch.cuda.is_available()
+    uuid = f"GPU-{torch.cuda.get_device_properties(0).uuid}" if on_gpu else ""
+    driver, clocks = driver_and_clocks(uuid) if on_gpu else (None, None)
     commit, dirty = source_state(Path(__file__).resolve().parents[2])
     found: dict[str, Any] = {
         "commit": commit,
@@ -30,8 +41,11 @@ def provenance(config: Mapping[str, Any] | None = None) -> dict[str, Any]:
         "versions": versions(),
         "cpu": cpu_model(),
         "cores": len(os.sched_getaffinity(0)),
-        "gpu": torch.cuda.get_device_name(0) if torch.cuda.is_available() else None,
-        "gpus": torch.cuda.device_count() if torch.cuda.is_available() else 0,
+        "host_load": os.getloadavg()[0],
+        "gpu": torch.cuda.get_device_name(0) if on_gpu else None,
+        "gpus": torch.cuda.device_count() if on_gpu else 0,
+        "driver": driver,
+        "clocks": clocks,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     if config is not None:

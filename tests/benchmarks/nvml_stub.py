@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 POWER_W, SM, MEMORY, NVJPG, USED_MIB = 350.0, 87, 41, 33, 30_000
 TO_GPU_KB, FROM_GPU_KB = 12_000_000, 3_000_000
+DRIVER, SM_MHZ, MEMORY_MHZ = "580.95.05", 1980, 2619
 
 
 class NVMLError(Exception):
@@ -14,6 +15,7 @@ class NVMLError(Exception):
 
 
 NVML_PCIE_UTIL_TX_BYTES, NVML_PCIE_UTIL_RX_BYTES = 0, 1
+NVML_CLOCK_GRAPHICS, NVML_CLOCK_SM, NVML_CLOCK_MEM = 0, 1, 2
 asked_uuids: list[str] = []
 
 
@@ -34,6 +36,14 @@ def nvmlDeviceGetHandleByIndex(index: int) -> str:
 def nvmlDeviceGetHandleByUUID(uuid: str) -> str:
     asked_uuids.append(uuid)
     return uuid
+
+
+def nvmlSystemGetDriverVersion() -> str:
+    return DRIVER
+
+
+def nvmlDeviceGetClockInfo(_handle: str, kind: int) -> int:
+    return {NVML_CLOCK_GRAPHICS: 1, NVML_CLOCK_SM: SM_MHZ, NVML_CLOCK_MEM: MEMORY_MHZ}[kind]
 
 
 def nvmlDeviceGetUtilizationRates(_handle: str) -> SimpleNamespace:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import compare, report
 from benchmarks.archive import append, read, write
 from shards.errors import BadData
 
@@ -75,15 +76,35 @@ def test_half_a_last_line_is_left_out_and_told_by_file_and_line(tmp_path):
         '{"what": "a/b", "value": 1, "quantiles": [1, 2]}',
         '{"what": "a/b", "value": 1, "settings": "batch 8"}',
         '{"what": "a/b", "value": 1, "unit": ["ms"]}',
+        '{"what": "train/total", "value": 1, "settings": null}',
+        '{"what": "a/b", "value": 1, "date": null}',
+        '{"what": "a/b", "value": 1, "ratio": "x"}',
+        '{"what": "a/b", "value": 1, "repeats": "x", "quantiles": {"min": 1, "max": 2}}',
+        '{"what": "a/b", "value": 1, "repeats": null, "quantiles": {"min": 1, "max": 2}}',
+        '{"what": "a/b", "value": 1, "repeats": 2, "quantiles": {"min": "x", "max": 2}}',
+        '{"what": "a/b", "value": 1, "by_round": [1, "x"]}',
+        '{"what": "a/b", "value": 1, "gpus": "two", "gpu": "x"}',
         "\x00\x00\x00\x00",
     ],
-    ids=["digits", "date", "quantiles", "settings", "unit", "zeros"],
-)
-def test_damage_of_any_kind_is_told_in_words(line, tmp_path):
+    ids=["digits", "date", "quantiles", "settings", "unit", "no settings", "no date", "ratio", "repeats", "no repeats",
+         "quantile", "rate", "gpus", "zeros"],
+)  # fmt: skip
+def test_damage_of_any_kind_is_told_in_words(line, tmp_path, capsys):
     (tmp_path / "r.jsonl").write_text(json.dumps(OLD) + "\n" + line + "\n")
     told: list[str] = []
     assert [record.what for record in read(tmp_path, damaged=told)] == ["a/old"]
     assert len(told) == 1 and "r.jsonl:2: " in told[0]
+    write(tmp_path / "whole.jsonl", [OLD])
+    assert report.main(["--records", str(tmp_path)]) == 0
+    assert compare.main([str(tmp_path / "whole.jsonl"), str(tmp_path / "r.jsonl")]) == 0
+    assert "r.jsonl:2: " in capsys.readouterr().err
+
+
+def test_what_a_record_may_leave_open_is_no_damage(tmp_path):
+    """A row that did not run in a round, no commit outside of a checkout, no GPU, each repeat's own seconds."""
+    fields = {"by_round": [1.0, None], "commit": None, "gpu": None, "driver": None, "ratio": None, "repeats": [1.0]}
+    write(tmp_path / "r.jsonl", [OLD | fields])
+    assert whats(tmp_path) == ["a/old"]
 
 
 def test_what_is_appended_behind_half_a_line_is_whole(tmp_path):

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 
-from benchmarks import full_report
+from benchmarks import evaluate, full_report
 from benchmarks.archive import read
 from benchmarks.evaluate import drawn as drawn_embeddings
 from benchmarks.evaluate import main
@@ -59,3 +59,15 @@ def test_a_full_report_is_timed_as_a_user_starts_it(trainer, drawn, tmp_path, ca
     assert full_report.main([str(tmp_path / "none"), "--data", f"toy={drawn}"]) != 0
     assert "skill-eval ended with exit code" in capfd.readouterr().err
     assert full_report.main([str(tmp_path / "run"), "--data", "toy"]) == 2
+
+
+def test_a_part_is_written_when_it_is_done(tmp_path, monkeypatch):
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    out = tmp_path / "records.jsonl"
+    monkeypatch.setattr(evaluate, "cluster", stopped)
+    assert main(["--count", "1000", "--out", str(out)]) == 130
+    parts = ["neighbours", "kNN of two attributes", "colour entropy of neighbours"]
+    assert [record.name for record in read(out)] == parts
+    assert all(r.fields["dtype"] == "float32" and r.fields["host_load"] >= 0 for r in read(out))

@@ -123,3 +123,21 @@ def test_the_cost_of_faults_is_told_by_the_clock_and_by_cpu_time(drawn, tmp_path
     assert last["found"] <= last["broken"] and last["value"] == pytest.approx(broken["value"] / clean["value"])
     cpu_ms = last["cpu_ms_a_product"]
     assert last["ratio_of_cpu_time"] == pytest.approx(cpu_ms["clean"] / cpu_ms["broken"]) and min(cpu_ms.values()) > 0
+
+
+def test_the_blocks_before_a_stop_are_written(drawn, tmp_path, monkeypatch):
+    """Stopped in the fifth block of the two loaders' six: quantiles want two blocks of each, so four are told."""
+    out, ends = tmp_path / "records.jsonl", []
+
+    class Endless(faults.Loader):
+        def __next__(self):
+            ends.append(1)
+            if len(ends) > 8:
+                raise KeyboardInterrupt
+            return super().__next__()
+
+    monkeypatch.setattr(faults, "Loader", Endless)
+    assert faults.main(["--data", str(drawn), "--out", str(out), "--batch", "2", "--steps", "6", "--block", "2"]) == 130
+    clean, broken, ratio = (json.loads(line) for line in out.read_text().splitlines())
+    assert clean["shapes"]["steps"] == 4 and clean["dtype"] == "float32" and clean["warm_up"] == 0
+    assert ratio["value"] == pytest.approx(broken["value"] / clean["value"])

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.archive import Record
+from benchmarks.archive import Record, subject
 from benchmarks.compare import CANNOT_TELL, FASTER, LOST, NOT_JUDGED, SAME, SLOWER, judged, main, noise_of
 from tests.benchmarks.rows import train, write
 
@@ -16,7 +16,7 @@ HOW = {"threshold": 0.05, "noise": 0.03}
 
 
 def row(value: float | None, unit: str = "products/s", **about: Any) -> Record:
-    fields = {"what": "a/b", "value": value, "unit": unit, **about}
+    fields: dict[str, Any] = {"what": "a/b", "value": value, "unit": unit, **about}
     return Record(fields | ({} if value is not None else {"can_not": "no memory"}), "", 1)
 
 
@@ -118,3 +118,47 @@ def test_a_unit_that_is_not_known_is_listed_and_takes_no_other_rows_verdict(tmp_
     assert "not judged  demo/color" in (told := capsys.readouterr().out) and "is more of 'nats' better?" in told
     assert main([a, slow]) == 1
     assert main([a, same, "--strict"]) == 1
+
+
+def test_a_slowdown_is_worse_when_it_grows_also_of_records_that_called_it_times():
+    """How many times as long training's own work takes beside the feeding: 1.1 to 1.5 is a loss of 27 %."""
+    for unit in ("times as long", "times"):
+        was, now = (row(v, unit, what="feeding/thread/training work") for v in (1.1, 1.5))
+        assert (was.unit, judged([was], [now], **HOW).verdict) == ("times as long", SLOWER)
+        assert judged([now], [was], **HOW).verdict == FASTER
+    assert row(1.1, "times", what="faults/1 % broken to clean").unit == "times"
+    old, new = (row(1.1, unit, what="feeding/thread/training work") for unit in ("times", "times as long"))
+    assert subject(old) == subject(new)
+
+
+def test_colour_accuracy_is_neither_better_high_nor_low_and_other_shares_are():
+    for what, wanted in (("demo/knn/color/accuracy", NOT_JUDGED), ("demo/color/design/pattern/purity", SLOWER)):
+        assert judged([row(0.5, "share", what=what)], [row(0.3, "share", what=what)], **HOW).verdict == wanted
+        assert judged([row(0.3, "share", what=what)], [row(0.5, "share", what=what)], **HOW).verdict != SLOWER
+
+
+def test_rows_of_the_same_data_elsewhere_are_one_row_and_of_other_data_are_not():
+    lies = ["/tmp/luma", "luma", "x/luma/manifest.csv", "other/", "demo-248-64-0-catalog-1", "demo-9-64-0-catalog-1"]
+    assert len({subject(row(1.0, data=data)) for data in lies}) == 4
+
+
+def test_any_machine_compares_rows_of_other_core_counts(tmp_path, capsys):
+    loader = train("total", 100.0) | {"what": "loader/ours", "workers": 2, "cores": 2}
+    other = loader | {"workers": 16, "cores": 16, "value": 300.0}
+    for name, fields in (("two", loader), ("sixteen", other)):
+        write(tmp_path, [fields], f"{name}.jsonl")
+    files = [str(tmp_path / "two.jsonl"), str(tmp_path / "sixteen.jsonl")]
+    assert main(files) == 3
+    assert main([*files, "--any-machine"]) == 0
+    assert "faster      loader/ours" in capsys.readouterr().out
+
+
+def test_three_kinds_of_records_from_before_they_named_their_dtype_meet_those_of_today():
+    for what in ("arrangements/x", "evaluate/x", "faults/x"):
+        assert subject(row(1.0, what=what)) == subject(row(1.0, what=what, dtype="float32"))
+    assert subject(row(1.0)) != subject(row(1.0, dtype="float32"))
+
+
+def test_repeats_may_be_the_seconds_of_each():
+    twice = row(2.0, "s", repeats=[1.0, 3.0], quantiles={"min": 1.0, "max": 3.0})
+    assert noise_of([twice], 0.03) == 0.5 and noise_of([row(2.0, repeats=[2.0])], 0.03) == 0.03

@@ -138,6 +138,22 @@ def test_readme_names_machine_commit_and_date(gpu):
     assert NO_GPU not in text
 
 
+def test_the_default_is_the_first_figure_and_the_best_of_its_own_workload_beside_it(tmp_path):
+    """A faster row with another model, without recipes, or with layers left out is other training."""
+    rows = [train("total", 60.0, FIRST, model="s") | {"repeats": 9}, train("total", 50.0, model="s") | {"repeats": 2}]
+    rows += [train("total, batch 512", 70.0, model="s", batch=512) | {"repeats": 1}]
+    rows += [train("total, threads 4", 65.0, model="s") | {"repeats": 1}]
+    others = {"model": "xs", "recipes": "none", "drop_path_by_subset": True}
+    rows += [train(f"total, {name} {other}", 900.0, **{"model": "s", name: other}) for name, other in others.items()]
+    rows += [train("total, batch 64", 800.0, FIRST, model="s", batch=64)]
+    text = figures(read(write(tmp_path, rows)), "")
+    best = "the fastest of 2 other settings, batch 512: 70 products/s (1 round)"
+    assert f"photographs from disk: s | 50 products/s (2 rounds); {best} |" in text
+    rows[2]["value"], rows[3]["value"] = 50.0, 49.0
+    text = figures(read(write(tmp_path, rows)), "")
+    assert "photographs from disk: s | 50 products/s (2 rounds) |" in text
+
+
 def test_what_could_not_run_stands_in_the_table(gpu):
     assert "can not: exit code 1: no memory" in index_page(gpu)
 

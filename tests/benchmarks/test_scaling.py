@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 
 import pytest
 import torch
@@ -88,9 +89,31 @@ def test_where_communication_shows():
     assert first_that_shows(TOY, 0, Fabric("hardly any", 0.01, 0.01)) == 2
 
 
-def test_a_fixed_global_batch_divides_the_compute():
+def test_a_fixed_global_batch_divides_the_compute_and_leaves_the_update():
+    """The update: 44 bytes of 1,000,000 parameters at 100 GB/s, .44 ms, whatever the batch."""
     part = at_global_batch(TOY, 64, 16)
-    assert (part.batch, part.compute_ms) == (4, 25.0)
+    assert part.batch == 4 and part.compute_ms == pytest.approx((50 - 0.44) * 4 / 8 + 0.44)
+    assert at_global_batch(TOY, 8, 1) == TOY
+
+
+def test_the_last_product_of_a_gpu_still_takes_its_update_and_its_share_of_the_compute():
+    """ViT-S at 3,000 products/s: 512 products on 512 GPUs. By hand, in ms, at 4,300 GB/s and without communication."""
+    job = Job("x", batch=256, compute_ms=256 / 3.0, parameters=45_000_000)
+    average, update = 45e6 * 14 / 4.3e9, 45e6 * 44 / 4.3e9
+    a_product = (256 / 3.0 - update) / 256
+    free = Fabric("free", math.inf, math.inf, latency_us=0.0)
+    part = at_global_batch(job, 512, 512)
+    # Stage 0: masters and moments whole, of the teacher a 512th. Stages 1 and 2: a 512th of everything.
+    assert step_ms(part, 0, 512, free) == pytest.approx(a_product + update - average + average / 512)
+    assert step_ms(part, 2, 512, free) == pytest.approx(a_product + update / 512)
+    assert step_ms(at_global_batch(job, 512, 1), 0, 1, free) == pytest.approx(512 * a_product + update)
+
+
+@given(jobs, st.sampled_from(GPUS), st.sampled_from([0, 1, 2]), st.sampled_from(FABRICS))
+def test_no_step_of_a_fixed_global_batch_is_more_than_as_many_times_as_fast(job, ranks, stage, fabric):
+    """But for what stages 1, 2 and the average save by sharing the update: never more than the ranks in all."""
+    alone, part = at_global_batch(job, 4096, 1), at_global_batch(job, 4096, ranks)
+    assert step_ms(part, stage, ranks, fabric) >= step_ms(alone, stage, 1, fabric) / ranks * (1 - 1e-9)
 
 
 def test_the_step_is_a_record_where_a_gpu_has_one(tmp_path):
@@ -143,7 +166,37 @@ def test_a_rank_that_fails_is_told(drawn, tmp_path, capsys):
     asked = ["--out", str(tmp_path / "x"), "--ranks", "1", "--stages", "0", "--data", str(tmp_path)]
     assert main(asked) == 1
     assert "1 ranks, ZeRO 0: ended with" in capsys.readouterr().err
-    assert json.loads((tmp_path / "x").read_text())["can_not"].startswith("1 ranks, ZeRO 0: ended with")
+    told = json.loads((tmp_path / "x").read_text())["can_not"]
+    assert re.fullmatch(rf"1 ranks, ZeRO 0: ended with 1: error: .*{tmp_path}.*", told), told
+
+
+LAUNCHER = """Traceback (most recent call last):
+  File "<frozen runpy>", line 198, in _run_module_as_main
+    raise ChildFailedError(
+torch.distributed.elastic.multiprocessing.errors.ChildFailedError:
+============================================================
+  exitcode  : -9 (pid: 77)
+"""
+TRACEBACK = """W1 some warning of an Error that was none
+[rank1]: Traceback (most recent call last):
+[rank1]:   File "ranks.py", line 1, in <module>
+[rank1]:     raise ValueError("a: b")
+[rank1]: ValueError: a: b
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "wanted"),
+    [
+        (TRACEBACK, "ValueError: a: b"),
+        ("error: no shards\n" + TRACEBACK, "error: no shards"),
+        ("", "exitcode : -9 (pid: 77)"),
+    ],
+    ids=["traceback", "failure", "killed"],
+)
+def test_the_rank_s_own_error_is_told_and_not_the_launcher_s(before, wanted):
+    assert scaling.why_it_ended(before + LAUNCHER) == wanted
+    assert scaling.why_it_ended("") == "no message"
 
 
 def ranks_found(step_ms: float) -> dict:

@@ -4,15 +4,17 @@ import json
 import subprocess
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 
 from skill_fast.telemetry import nvml
 from skill_fast.telemetry.nvml import Sampler, available
 from skill_fast.telemetry.provenance import fingerprint, provenance, source_state
 from tests.benchmarks import nvml_stub
 
-WHAT = ("commit", "dirty", "versions", "cpu", "cores", "gpu", "gpus", "date")
+WHAT = ("commit", "dirty", "versions", "cpu", "cores", "host_load", "gpu", "gpus", "driver", "clocks", "date")
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -27,7 +29,39 @@ def test_provenance_names_what_a_number_depends_on() -> None:
     assert set(found) == {*WHAT, "config_fingerprint"}
     assert found["versions"]["torch"].startswith("2.") and found["cpu"] and found["cores"] >= 1
     assert found["date"].endswith("+00:00")
+    assert {"torchvision", "lightly", "kornia", "Pillow", "spdl"} <= found["versions"].keys()
+    assert found["host_load"] >= 0
     assert "config_fingerprint" not in provenance()
+
+
+@pytest.mark.skipif(available(), reason="for machines without an NVIDIA driver")
+def test_without_a_gpu_it_has_neither_driver_nor_clocks() -> None:
+    found = provenance()
+    assert (found["gpu"], found["gpus"], found["driver"], found["clocks"]) == (None, 0, None, None)
+    assert nvml.driver_and_clocks("GPU-1") == (None, None)
+
+
+def test_driver_and_clocks_are_those_of_the_gpu_that_torch_counts_first(monkeypatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(nvml, "pynvml", nvml_stub)
+    monkeypatch.setattr(nvml_stub, "asked_uuids", asked)
+    properties = SimpleNamespace(uuid="5c1a")
+    fake = {"is_available": lambda: True, "get_device_name": lambda _: "H", "device_count": lambda: 1}
+    for name, stub in {**fake, "get_device_properties": lambda _: properties}.items():
+        monkeypatch.setattr(torch.cuda, name, stub)
+    found = provenance()
+    assert (found["gpu"], found["gpus"], found["driver"]) == ("H", 1, nvml_stub.DRIVER)
+    assert found["clocks"] == {"sm_mhz": nvml_stub.SM_MHZ, "memory_mhz": nvml_stub.MEMORY_MHZ}
+    assert asked == ["GPU-5c1a"]
+
+
+def test_a_slice_of_a_gpu_has_a_driver_and_no_clocks(monkeypatch) -> None:
+    def refused(_uuid: str) -> str:
+        raise nvml_stub.NVMLError
+
+    monkeypatch.setattr(nvml, "pynvml", nvml_stub)
+    monkeypatch.setattr(nvml_stub, "nvmlDeviceGetHandleByUUID", refused)
+    assert nvml.driver_and_clocks("MIG-1") == (nvml_stub.DRIVER, None)
 
 
 def test_commit_and_dirt_of_a_checkout(tmp_path: Path) -> None:
@@ -57,6 +91,7 @@ def test_without_a_driver_the_sampler_yields_nothing() -> None:
 
 def test_readings_of_a_driver_and_energy_by_its_counter(monkeypatch) -> None:
     monkeypatch.setattr(nvml, "pynvml", nvml_stub)
+    monkeypatch.setattr(nvml_stub, "asked_uuids", [])
     with Sampler(uuid="GPU-1", every_s=0.02) as sampler:
         time.sleep(0.1)
     samples = list(sampler)
