@@ -96,9 +96,11 @@ def records(todo: Sequence[Job], found: Sequence[list[Record]], options: argpars
 
 
 def _figures(repeats: list[Record], megapixels: float) -> Record:
+    """The median of the rates, what follows from it, and the fields of the repeat that is nearest to it."""
     rates = sorted(record["products_per_s"] for record in repeats)
     rate = statistics.median(rates)
-    rest = {name: statistics.median(r[name] for r in repeats) for name in repeats[0] if name != "products_per_s"}
+    middle = min(repeats, key=lambda repeat: abs(repeat["products_per_s"] - rate))
+    rest = {name: value for name, value in middle.items() if name != "products_per_s"}
     return {
         "value": rate,
         "quantiles": {"min": rates[0], "max": rates[-1]},

@@ -20,13 +20,13 @@ from torch import Tensor
 from benchmarks.gpu_use import gpu_fields, gpu_sampler, memory_fields
 from benchmarks.loaders import Crops
 from benchmarks.loaders.__main__ import gate as gate_of_crops
+from benchmarks.loaders.window import Window
 from benchmarks.processes import answer
 from benchmarks.recipes import Job, networks
 from benchmarks.recipes import ours as our_recipe
 from benchmarks.stopwatch import moment, ms_between, settle
 
 GATE_STEPS = 6
-LEAST_STEPS = 6
 WARM_UP = 3
 Step = Callable[[dict[str, Tensor]], Tensor]
 
@@ -60,17 +60,19 @@ def gate(crops: Crops, step: Step, job: Job) -> list[float]:
 
 
 def measure(job: Job, folder: Path) -> dict[str, Any]:
-    """products/s of whole steps over at least ``job.seconds``; step and wait times in ms."""
+    """products/s of whole steps over the loader's whole bursts and at least ``job.seconds``; step and wait times in ms."""
     torch.manual_seed(0)
     batches, step = parts(job, folder)
+    window = Window.of(job.recipe.loader, job.workers)
     losses = gate(next(batches), step, job)
+    window.drain(batches, time.perf_counter)
     for _ in range(WARM_UP):
         step(next(batches).crops)
     settle(job.device)  # else the warm-up's kernels would run within the time that is counted
     waited_ms, moments = 0.0, [moment(job.device)]
     with gpu_sampler(job.device) as gpu:
         cpu_s, start = _cpu_s(), time.perf_counter()
-        while len(moments) <= LEAST_STEPS or time.perf_counter() - start < job.seconds:
+        while window.goes_on(len(moments) - 1, time.perf_counter() - start, job.seconds):
             asked = time.perf_counter()
             crops = next(batches).crops
             waited_ms += (time.perf_counter() - asked) * 1e3
@@ -84,6 +86,7 @@ def measure(job: Job, folder: Path) -> dict[str, Any]:
     return {
         "products_per_s": products / wall_s,
         "steps": steps,
+        **window.fields(steps, job.workers),
         "step_ms": {"p50": float(p50), "p99": float(p99)},
         "data_wait_share": waited_ms / 1e3 / wall_s,
         "cpu_percent": 100 * cpu_s / wall_s,

@@ -15,6 +15,7 @@ import torch
 
 from benchmarks import peers, recipes
 from benchmarks.loaders import Crops
+from benchmarks.loaders.window import LEAST_BATCHES
 from benchmarks.recipes import BASE, RECIPES, Job, networks
 from benchmarks.recipes import __main__ as timing
 from benchmarks.recipes.__main__ import gate, parts
@@ -210,7 +211,7 @@ def test_the_clock_starts_when_the_device_is_idle_and_stops_when_it_is_again(tmp
     for name, stub in replaced.items():
         monkeypatch.setattr(timing, name, stub)
     found = timing.measure(replace(job("lightly"), device="cuda"), tmp_path)
-    assert found["steps"] == timing.LEAST_STEPS
+    assert found["steps"] == LEAST_BATCHES
     warm_up = told.index("moment of an idle device")
     assert told[:warm_up] == ["step"] * (1 + timing.WARM_UP) + ["idle"]
-    assert told[warm_up + 1 :] == ["clock", *["step", "moment"] * timing.LEAST_STEPS, "idle", "clock"]
+    assert told[warm_up + 1 :] == ["clock", *["step", "moment"] * LEAST_BATCHES, "idle", "clock"]
