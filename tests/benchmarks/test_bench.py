@@ -71,6 +71,15 @@ def test_the_first_rows_are_begun_though_all_before_take_their_whole_share(gpu):
             left_s -= max(row.share * budget_s, row.least_s)
 
 
+def test_within_ten_minutes_the_rows_that_ratios_need_have_their_time_on_a_gpu():
+    """The estimates of ``plan``: seconds of the base, ours and kornia, one behind the other, in what each has."""
+    rows = {row.name: row for row in plan(True)}
+    for name, taken_s in (("step", (60, 20, 60)), ("peers", (57, 70, 40)), ("loader", (20, 57, 40))):
+        part_s = rows[name].share * 570
+        assert sum(taken_s) <= part_s and sum(taken_s[:-1]) <= rows[name].begin * part_s, name
+    assert sum(max(row.share * 570, row.least_s) for row in plan(True)[:5]) <= 600
+
+
 def row(name: str, code: str, **about) -> Row:
     return Row(name, about.pop("share", 1.0), about.pop("least_s", 0.1), ("-c", code, "{out}"))
 
