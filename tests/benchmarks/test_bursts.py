@@ -80,10 +80,11 @@ def test_a_training_that_waits_for_bursts_has_the_lesser_rate(clock, monkeypatch
             step(crops)
         return [2.0, 1.0]
 
-    monkeypatch.setattr(of_recipe, "parts", lambda *_: (delivered(clock), step))
+    monkeypatch.setattr(of_recipe, "parts", lambda *_: (delivered(clock), step, {}))
     monkeypatch.setattr(of_recipe, "gate", gate)
     monkeypatch.setattr(of_recipe, "gpu_sampler", lambda _: nullcontext())
-    monkeypatch.setattr(of_recipe, "gpu_fields", lambda *_: {})
+    for name in ("gpu_fields", "of_run", "megapixels_a_photograph", "open_index"):
+        monkeypatch.setattr(of_recipe, name, lambda *_: {})
     found = of_recipe.measure(Job(BASE, TOY, "d", WORKERS, "cpu", 1.0), tmp_path)
     # The batch before the warm-up had no step: one step's time of two bursts' is between the window's ends.
     assert found["products_per_s"] == pytest.approx(min(SUSTAINED, BATCH / step_s), rel=2e-3)
