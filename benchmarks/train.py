@@ -90,6 +90,21 @@ def jobs(options: argparse.Namespace) -> list[Job]:
     return [job for place, job in enumerate(found) if not place or title(job, first)]
 
 
+SETTLED = ("threads", "prefetch", "hw_decoder_load")
+
+
+def settled(job: Job, of_base: Sequence[Record]) -> Job:
+    """``job`` with what the base's loader came to in its first round, and its own lever; as it is while none is known.
+
+    Left to train.py on a GPU each row would be calibrated anew, and `threads 4` would be another prefetch and share of
+    the hardware decoder too.
+    """
+    known = [repeat["loader"] for repeat in of_base if "loader" in repeat]
+    if not known:
+        return job
+    return replace(job, loader={name: known[0][name] for name in SETTLED} | job.loader | {"calibrate": "off"})
+
+
 def title(job: Job, base: Job) -> str:
     """ "" for the base; else what was changed, ", batch 512", ", threads 4"."""
     of_base = vars(base.setting) | base.loader
@@ -198,13 +213,19 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
 def run(options: argparse.Namespace) -> None:
     todo, shared, photographs = jobs(options), provenance(), open_index(options.data).images
 
+    of_base: list[Record] = []
+
     def keep(found: list[list[Record]]) -> None:
+        of_base[:] = found[0]
         made = records(todo, found, photographs)
         if options.out:
             write(options.out, (record | shared for record in made))
         _tell(made[-1:] if "can_not" in made[-1] else made)
 
-    rounds(todo, measure, repeats=options.repeats, budget_s=options.budget_s, after=keep, telling=True)
+    def measured(job: Job, so_far: Callable[[Record], None]) -> Record:
+        return measure(settled(job, of_base), so_far)
+
+    rounds(todo, measured, repeats=options.repeats, budget_s=options.budget_s, after=keep, telling=True)
 
 
 def _tell(made: Sequence[Record]) -> None:
