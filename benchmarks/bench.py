@@ -102,10 +102,12 @@ def carry_out(rows: Sequence[Row], data: Path, folder: Path, budget_s: float) ->
         print(f"--- {row.name}: {share_s:.0f} s of {left_s:.0f} s left", flush=True)
         code = in_time(row.command(data, out, row.begin * share_s), share_s)
         damaged: list[str] = []
-        records = len(read(out, damaged=damaged)) if out.is_file() else 0
+        records = read(out, damaged=damaged) if out.is_file() else []
+        without = sum(record.value is None for record in records)
         ended = "stopped: its time was over" if code is None else f"exit code {code}" if code else "done"
         left_out = f"; {len(damaged)} damaged lines left out, the first: {damaged[0]}" if damaged else ""
-        became[row.name] = f"{ended}, {records} records{left_out}"
+        could_not = f", {without} of them without a figure" if without else ""
+        became[row.name] = f"{ended}, {len(records)} records{could_not}{left_out}"
     return became
 
 

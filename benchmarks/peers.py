@@ -23,7 +23,7 @@ import torch
 from benchmarks.archive import write
 from benchmarks.options import above_0, count, seconds
 from benchmarks.pairing import by_round, ratio_to, told
-from benchmarks.processes import Record, in_a_process, rounds
+from benchmarks.processes import Record, demand_a_figure, in_a_process, rounds
 from benchmarks.recipes import BASE, MOST_WORKERS, RECIPES, Job
 from benchmarks.train import ON_A_CPU, ON_A_GPU, derived
 from benchmarks.training import MODELS
@@ -120,7 +120,7 @@ def run(options: argparse.Namespace) -> None:
             write(options.out, (record | shared for record in made))
         _tell(made)
 
-    rounds(todo, measure, repeats=options.repeats, budget_s=options.budget_s, after=keep)
+    demand_a_figure(rounds(todo, measure, repeats=options.repeats, budget_s=options.budget_s, after=keep))
 
 
 def _tell(made: Sequence[Record]) -> None:

@@ -27,7 +27,7 @@ import torch
 from benchmarks.archive import write
 from benchmarks.options import above_0, count, seconds
 from benchmarks.pairing import by_round, ratio_to, told
-from benchmarks.processes import Record, in_a_process, rounds
+from benchmarks.processes import Record, demand_a_figure, in_a_process, rounds
 from benchmarks.training import MODELS, Job, Setting
 from benchmarks.training.work import told_utilisation, utilisation
 from shards.errors import exit_with
@@ -225,7 +225,8 @@ def run(options: argparse.Namespace) -> None:
     def measured(job: Job, so_far: Callable[[Record], None]) -> Record:
         return measure(settled(job, of_base), so_far)
 
-    rounds(todo, measured, repeats=options.repeats, budget_s=options.budget_s, after=keep, telling=True)
+    how = {"repeats": options.repeats, "budget_s": options.budget_s}
+    demand_a_figure(rounds(todo, measured, after=keep, telling=True, **how))
 
 
 def _tell(made: Sequence[Record]) -> None:

@@ -98,6 +98,12 @@ def test_a_row_over_its_time_is_stopped_and_keeps_what_it_wrote(tmp_path, as_scr
     assert time.monotonic() - began < 20
 
 
+def test_records_that_only_say_why_are_told_from_figures(tmp_path, as_scripts):
+    lost = WRITES + """open(sys.argv[1], 'a').write('{"what": "a/c", "value": null, "can_not": "no tar"}\\n')"""
+    became = carry_out([row("half", lost), row("next", WRITES)], tmp_path, tmp_path, 60.0)
+    assert became == {"half": "done, 2 records, 1 of them without a figure", "next": "done, 1 records"}
+
+
 def test_half_a_line_is_told_and_the_next_row_runs(tmp_path, as_scripts):
     halved = WRITES + """open(sys.argv[1], 'a').write('{"what": "a/c", "val')"""
     became = carry_out([row("cut", halved), row("next", WRITES)], tmp_path, tmp_path, 60.0)
