@@ -40,6 +40,8 @@ class Row:
     share: float
     least_s: float
     arguments: tuple[str, ...]
+    begin: float = 0.7
+    """Of its seconds: after them no further measurement of it begins."""
 
     def command(self, data: Path, out: Path, left_s: float) -> list[str]:
         given = {DATA: str(data), OUT: str(out), LEFT_S: f"{left_s:.0f}"}
@@ -59,12 +61,18 @@ def plan(gpu: bool) -> list[Row]:
     once = ("--repeats", "1", "--seconds")
     scaling = ("--stages", "0", "2", "--repeats", "1", "--batch", "16")  # two ranks fit the drawn shards' 48 products
     if gpu:
+        # Estimates of a machine with 16 cores. A burst of 16 PIL workers is 256 products at 31 products/s a core
+        # (measured on a CPU): 8.3 s. Such a row takes 5 of them, one for the gate, two that may lie ready, two that are
+        # timed, and 15 s to start: 57 s. Workers that only decode (kornia) need 3 s a burst: with the crops 40 s. A
+        # compiled row takes 60 to 70 s, one that is not 20 s. Of BUDGET_S=570 that is
+        #   step 142 s: base 60, compile off 20, backend reference 60;  peers 182 s: base 57, ours 70, kornia 40
+        #   loader 125 s: ours 20, base 57, kornia 40;                  train 91 s, kernels 30 s: together 570 s.
         return [
-            Row("train", 0.2, 70, ("benchmarks.train", *whole, *once, "8")),
-            Row("kernels", 0.1, 30, ("benchmarks.kernels", *alone, "--batch", "256", "--repeats", "30")),
-            Row("step", 0.35, 120, ("benchmarks.step", *alone, *once, "3")),  # a row compiles: a minute
-            Row("peers", 0.2, 90, ("benchmarks.peers", *whole, *once, "6")),
-            Row("loader", 0.15, 60, ("benchmarks.loader", *whole, *once, "4", "--sweep")),
+            Row("train", 0.16, 70, ("benchmarks.train", *whole, *once, "8")),
+            Row("kernels", 0.05, 30, ("benchmarks.kernels", *alone, "--batch", "256", "--repeats", "30")),
+            Row("step", 0.25, 120, ("benchmarks.step", *alone, *once, "3")),
+            Row("peers", 0.32, 130, ("benchmarks.peers", *whole, *once, "6"), begin=0.75),
+            Row("loader", 0.22, 95, ("benchmarks.loader", *whole, *once, "4", "--sweep")),
             Row("arrangements", 0.1, 30, ("benchmarks.arrangements", "--data", DATA, "--out", OUT, "--turns", "3")),
             Row("sweep", 0.4, 90, ("benchmarks.train", *whole, *once, "4", "--sweep")),
             Row("shards", 0.2, 60, shards),
@@ -92,12 +100,14 @@ def carry_out(rows: Sequence[Row], data: Path, folder: Path, budget_s: float) ->
         out = folder / f"{row.name}.jsonl"
         share_s = min(left_s, max(row.share * budget_s, row.least_s))
         print(f"--- {row.name}: {share_s:.0f} s of {left_s:.0f} s left", flush=True)
-        code = in_time(row.command(data, out, 0.7 * share_s), share_s)
+        code = in_time(row.command(data, out, row.begin * share_s), share_s)
         damaged: list[str] = []
-        records = len(read(out, damaged=damaged)) if out.is_file() else 0
+        records = read(out, damaged=damaged) if out.is_file() else []
+        without = sum(record.value is None for record in records)
         ended = "stopped: its time was over" if code is None else f"exit code {code}" if code else "done"
         left_out = f"; {len(damaged)} damaged lines left out, the first: {damaged[0]}" if damaged else ""
-        became[row.name] = f"{ended}, {records} records{left_out}"
+        could_not = f", {without} of them without a figure" if without else ""
+        became[row.name] = f"{ended}, {len(records)} records{could_not}{left_out}"
     return became
 
 

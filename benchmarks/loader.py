@@ -28,7 +28,7 @@ from benchmarks.archive import write
 from benchmarks.loaders import BASE, CONTENDERS, VIEWS, Job
 from benchmarks.options import above_0, count, seconds
 from benchmarks.pairing import by_round, ratio_to, told
-from benchmarks.processes import in_a_process, rounds
+from benchmarks.processes import demand_a_figure, in_a_process, rounds
 from shards.errors import exit_with
 from skill_fast.data.index import open_index
 from skill_fast.telemetry.provenance import provenance
@@ -96,9 +96,11 @@ def records(todo: Sequence[Job], found: Sequence[list[Record]], options: argpars
 
 
 def _figures(repeats: list[Record], megapixels: float) -> Record:
+    """The median of the rates, what follows from it, and the fields of the repeat that is nearest to it."""
     rates = sorted(record["products_per_s"] for record in repeats)
     rate = statistics.median(rates)
-    rest = {name: statistics.median(r[name] for r in repeats) for name in repeats[0] if name != "products_per_s"}
+    middle = min(repeats, key=lambda repeat: abs(repeat["products_per_s"] - rate))
+    rest = {name: value for name, value in middle.items() if name != "products_per_s"}
     return {
         "value": rate,
         "quantiles": {"min": rates[0], "max": rates[-1]},
@@ -133,7 +135,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--batch", type=count, default=256 if gpu else 32, help="products (default %(default)s)")
     cores = len(os.sched_getaffinity(0))
     parser.add_argument("--workers", type=count, default=cores, help="threads or processes (default: the cores)")
-    parser.add_argument("--device", default="cuda" if gpu else "cpu", help="where crops are made (default %(default)s)")
+    where = {"choices": ["cpu", "cuda"], "default": "cuda" if gpu else "cpu"}
+    parser.add_argument("--device", **where, help="where crops are made (default %(default)s)")
     parser.add_argument("--seconds", type=seconds, default=8.0, help="of each measurement, at least")
     parser.add_argument("--repeats", type=count, default=3, help="rounds over all rows (default %(default)s)")
     parser.add_argument("--budget-s", type=above_0, default=480.0, help="no measurement starts after it")
@@ -150,13 +153,14 @@ def _run(options: argparse.Namespace) -> None:
             write(options.out, (record | shared for record in made))
 
     how = {"repeats": options.repeats, "budget_s": options.budget_s}
-    rounds(todo, lambda job: measure(job, options.seconds), after=keep, **how)
+    found = rounds(todo, lambda job: measure(job, options.seconds), after=keep, **how)
     print()
     for record in made:
         ratio = record.get("can_not") or told(record, BASE)
         print(f"{record['what'].removeprefix('loader/'):42} {record['value'] or 0:8,.1f} products/s   {ratio}")
     if options.out:
         print(f"{options.out}: {len(made)} records")
+    demand_a_figure(found)
 
 
 if __name__ == "__main__":

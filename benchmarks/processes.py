@@ -155,3 +155,16 @@ def rounds(
                 continue
             after(found)
     return found
+
+
+def failures(found: Sequence[Sequence[Record]]) -> list[str]:
+    """Of the jobs that failed, why; one that was not begun in time has not failed."""
+    ended = [repeats[-1].get("can_not", "not begun") for repeats in found if repeats]
+    return [why for why in ended if not why.startswith("not begun")]
+
+
+def demand_a_figure(found: Sequence[Sequence[Record]]) -> None:
+    """Raises Failure where jobs failed and none has a figure: records that only say why are no measurement."""
+    failed = failures(found)
+    if failed and all("can_not" in repeat for repeats in found for repeat in repeats):
+        raise Failure(f"none of {len(found)} could run: {failed[0]}", change="what the records say of each")

@@ -28,7 +28,7 @@ import torch
 from benchmarks.archive import write
 from benchmarks.options import above_0, count
 from benchmarks.pairing import by_round, ratio_to
-from benchmarks.processes import Record, end, rounds
+from benchmarks.processes import Record, end, failures, rounds
 from shards.errors import Failure, exit_with
 from skill_fast.demo import DemoConfig, demo_shards
 from skill_fast.telemetry.provenance import provenance
@@ -153,15 +153,9 @@ def _run(options: argparse.Namespace) -> None:
             _tell(record)
 
     how = {"repeats": options.repeats, "budget_s": options.budget_s, "after": keep}
-    failed = [last["can_not"] for last in _last(rounds(todo, lambda job: measure(job, options), **how))]
+    failed = failures(rounds(todo, lambda job: measure(job, options), **how))
     if failed:
         raise Failure(f"{len(failed)} of {len(todo)} could not run: {failed[0]}", change="the other records stand")
-
-
-def _last(found: Sequence[Sequence[Record]]) -> list[Record]:
-    """Of the jobs that failed what they ended with; one that was not begun in time has not failed."""
-    ended = [repeats[-1] for repeats in found if repeats]
-    return [last for last in ended if not last.get("can_not", "not begun").startswith("not begun")]
 
 
 def _tell(record: Record) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import statistics
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -24,7 +25,7 @@ import torch
 from benchmarks.archive import write
 from benchmarks.options import above_0, count, seconds
 from benchmarks.pairing import by_round, ratio_to, told
-from benchmarks.processes import Record, in_a_process, rounds
+from benchmarks.processes import Record, demand_a_figure, in_a_process, rounds
 from benchmarks.training import MODELS, Setting
 from benchmarks.training.no_loader import StepJob
 from benchmarks.training.work import told_utilisation, utilisation
@@ -107,16 +108,16 @@ def records(todo: Sequence[StepJob], found: Sequence[Sequence[Record]]) -> list[
 
 
 def figures(repeats: Sequence[Record]) -> Record:
-    """The median repeat's fields, its phases' shares of a step, and what follows from products/s."""
-    ordered = sorted(repeats, key=lambda repeat: repeat["products_per_s"])
-    middle = ordered[(len(ordered) - 1) // 2]
-    rate = middle["products_per_s"]
+    """The median of the rates and what follows from it; of the repeat nearest to it the phases' shares and the rest."""
+    rates = sorted(repeat["products_per_s"] for repeat in repeats)
+    rate = statistics.median(rates)
+    middle = min(repeats, key=lambda repeat: abs(repeat["products_per_s"] - rate))
     tflops = rate * sum(middle["flops_a_product"].values()) / 1e12
     spent = sum(middle["phases_ms"].values())
     return {
         "value": rate,
-        "quantiles": {"min": ordered[0]["products_per_s"], "max": ordered[-1]["products_per_s"]},
-        "repeats": len(ordered),
+        "quantiles": {"min": rates[0], "max": rates[-1]},
+        "repeats": len(rates),
         "tflops": tflops,
         **utilisation(tflops, middle),
         "tokens_per_s": rate * sum(middle["tokens_a_product"].values()),
@@ -160,6 +161,7 @@ def run(options: argparse.Namespace) -> None:
     print()
     for record in records(todo, found):
         _tell(record)
+    demand_a_figure(found)
 
 
 def _tell(record: Record) -> None:

@@ -27,7 +27,7 @@ import torch
 from benchmarks.archive import write
 from benchmarks.options import above_0, count, seconds
 from benchmarks.pairing import by_round, ratio_to, told
-from benchmarks.processes import Record, in_a_process, rounds
+from benchmarks.processes import Record, demand_a_figure, in_a_process, rounds
 from benchmarks.training import MODELS, Job, Setting
 from benchmarks.training.work import told_utilisation, utilisation
 from shards.errors import exit_with
@@ -88,6 +88,21 @@ def jobs(options: argparse.Namespace) -> list[Job]:
             else:  # the other rows' batches do not come from the loader
                 found.append(replace(first, loader=first.loader | {name: value}, only_total=True))
     return [job for place, job in enumerate(found) if not place or title(job, first)]
+
+
+SETTLED = ("threads", "prefetch", "hw_decoder_load")
+
+
+def settled(job: Job, of_base: Sequence[Record]) -> Job:
+    """``job`` with what the base's loader came to in its first round, and its own lever; as it is while none is known.
+
+    Left to train.py on a GPU each row would be calibrated anew, and `threads 4` would be another prefetch and share of
+    the hardware decoder too.
+    """
+    known = [repeat["loader"] for repeat in of_base if "loader" in repeat]
+    if not known:
+        return job
+    return replace(job, loader={name: known[0][name] for name in SETTLED} | job.loader | {"calibrate": "off"})
 
 
 def title(job: Job, base: Job) -> str:
@@ -198,13 +213,20 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
 def run(options: argparse.Namespace) -> None:
     todo, shared, photographs = jobs(options), provenance(), open_index(options.data).images
 
+    of_base: list[Record] = []
+
     def keep(found: list[list[Record]]) -> None:
+        of_base[:] = found[0]
         made = records(todo, found, photographs)
         if options.out:
             write(options.out, (record | shared for record in made))
         _tell(made[-1:] if "can_not" in made[-1] else made)
 
-    rounds(todo, measure, repeats=options.repeats, budget_s=options.budget_s, after=keep, telling=True)
+    def measured(job: Job, so_far: Callable[[Record], None]) -> Record:
+        return measure(settled(job, of_base), so_far)
+
+    how = {"repeats": options.repeats, "budget_s": options.budget_s}
+    demand_a_figure(rounds(todo, measured, after=keep, telling=True, **how))
 
 
 def _tell(made: Sequence[Record]) -> None:

@@ -13,13 +13,12 @@ from typing import Any
 import psutil
 import torch
 
+from benchmarks.gpu_use import gpu_fields, gpu_sampler
 from benchmarks.loaders import CONTENDERS, MEAN, STD, Crops, Job
+from benchmarks.loaders.window import USUAL_PREFETCH, Window
 from benchmarks.processes import answer
 from benchmarks.stopwatch import settle
-from skill_fast.telemetry.nvml import Sampler
 
-LEAST_BATCHES = 6
-WARM_UP = 4
 OVERSHOOT = 0.3
 """How far a cubic filter without clipping may leave 0 to 1."""
 
@@ -48,17 +47,17 @@ def gate(first: Crops, job: Job) -> None:
 
 
 def measure(job: Job, seconds: float) -> dict[str, Any]:
-    """products/s over at least ``seconds``, batch intervals in ms, CPU and GPU use meanwhile."""
+    """products/s over whole bursts and at least ``seconds``, batch intervals in ms, CPU and GPU use meanwhile."""
     torch.manual_seed(job.seed)
+    window = Window.of(CONTENDERS[job.name], job.workers, job.settings.get("prefetch", USUAL_PREFETCH))
     found = importlib.import_module(f"benchmarks.loaders.{CONTENDERS[job.name]}").batches(job)
     gate(next(found), job)
-    for _ in range(WARM_UP):
-        next(found)
+    window.drain(found, time.perf_counter)
     settle(job.device)
-    with Sampler() as gpu:
+    with gpu_sampler(job.device) as gpu:
         intervals, start, cpu = [], time.perf_counter(), _cpu_s()
         last = start
-        while len(intervals) < LEAST_BATCHES or last - start < seconds:
+        while window.goes_on(len(intervals), last - start, seconds):
             next(found)
             settle(job.device)
             now = time.perf_counter()
@@ -71,8 +70,8 @@ def measure(job: Job, seconds: float) -> dict[str, Any]:
         "p50_ms": cuts[49],
         "p99_ms": cuts[98],
         "cpu_percent": 100 * cpu / wall,
-        "batches": len(intervals),
-        **gpu.means(),
+        **window.fields(len(intervals), job.workers),
+        **gpu_fields(gpu, 2 * len(intervals) * job.batch),
     }
 
 

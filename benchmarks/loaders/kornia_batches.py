@@ -63,13 +63,12 @@ def batches(job: Job) -> Iterator[Crops]:
         raise CanNot(f"kornia is not installed: {error}") from error
     loader = data_loader(job, _OnlyPhotographs(job.data, squared))
     loader.collate_fn = _gathered
-    while True:
-        for photographs, products in loader:
-            # [batch, 2, 3, SIDE, SIDE] uint8 -> float in [0, 1], on the device
-            images = photographs.to(job.device, non_blocking=True).float().div_(255)
-            with torch.no_grad():
-                crops = {
-                    group.name: torch.stack([augment(images[:, shown]) for shown in group.photographs])
-                    for group, augment in zip(job.views, augmentations)
-                }
-            yield Crops(crops, products)
+    for photographs, products in loader:
+        # [batch, 2, 3, SIDE, SIDE] uint8 -> float in [0, 1], on the device
+        images = photographs.to(job.device, non_blocking=True).float().div_(255)
+        with torch.no_grad():
+            crops = {
+                group.name: torch.stack([augment(images[:, shown]) for shown in group.photographs])
+                for group, augment in zip(job.views, augmentations)
+            }
+        yield Crops(crops, products)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-from torch.utils.data import DataLoader, Dataset
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from benchmarks.loaders import Crops, Job, stacked
 from skill_fast.data.index import CatalogueIndex, open_index
+
+PREFETCH_FACTOR = 2
+"""Batches that a worker process has under way or ready."""
 
 
 class Pairs(Dataset[Any]):
@@ -43,18 +47,28 @@ class Pairs(Dataset[Any]):
         return os.pread(self._open[shard], int(self.index.size[image]), int(self.index.offset[image]))
 
 
+class Endless(Sampler[int]):
+    """Every place once, shuffled, then again: a DataLoader that ends lets its queue run dry, after every few batches
+    of the small data sets that are measured on, and has no batch at all where one is larger than the data set."""
+
+    def __init__(self, places: int) -> None:
+        self._places = places
+
+    def __iter__(self) -> Iterator[int]:
+        while True:
+            yield from torch.randperm(self._places).tolist()
+
+
 def data_loader(job: Job, pairs: Pairs) -> DataLoader[Crops]:
-    """Shuffled, with a worker process a core that stays alive between epochs."""
+    """Shuffled and without end, with a worker process a core."""
     pinned = job.device != "cpu"
     return DataLoader(
         pairs,
         batch_size=job.batch,
-        shuffle=True,
+        sampler=Endless(len(pairs)),
         num_workers=job.workers,
         collate_fn=stacked,
-        drop_last=True,
-        persistent_workers=job.workers > 0,
-        prefetch_factor=2 if job.workers else None,
+        prefetch_factor=PREFETCH_FACTOR if job.workers else None,
         pin_memory=pinned,
     )
 

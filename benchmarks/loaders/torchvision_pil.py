@@ -49,7 +49,5 @@ class MultiCrop:
 
 
 def batches(job: Job) -> Iterator[Crops]:
-    loader = data_loader(job, Pairs(job.data, MultiCrop(job.views)))
-    while True:
-        for crops in loader:
-            yield moved(crops, job.device)
+    for crops in data_loader(job, Pairs(job.data, MultiCrop(job.views))):
+        yield moved(crops, job.device)

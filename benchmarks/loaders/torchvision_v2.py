@@ -52,7 +52,5 @@ def decoded(data: bytes) -> torch.Tensor:
 
 
 def batches(job: Job) -> Iterator[Crops]:
-    loader = data_loader(job, Pairs(job.data, MultiCropV2(job.views)))
-    while True:
-        for crops in loader:
-            yield moved(crops, job.device)
+    for crops in data_loader(job, Pairs(job.data, MultiCropV2(job.views))):
+        yield moved(crops, job.device)

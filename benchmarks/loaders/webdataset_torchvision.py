@@ -10,7 +10,7 @@ from typing import Any
 import webdataset as wds
 
 from benchmarks.loaders import Crops, Job, stacked
-from benchmarks.loaders.photographs import moved
+from benchmarks.loaders.photographs import PREFETCH_FACTOR, moved
 from benchmarks.loaders.torchvision_pil import MultiCrop
 from skill_fast.data.views import ViewGroup
 
@@ -35,6 +35,7 @@ def batches(job: Job) -> Iterator[Crops]:
     # Resampled: every worker reads from all shards, however few there are, and the stream has no end.
     products = wds.WebDataset(shards, resampled=True, shardshuffle=False, seed=job.seed).shuffle(SHUFFLED)
     made = products.map(_TwoOf(job.views)).batched(job.batch, collation_fn=stacked, partial=False)
-    loader = wds.WebLoader(made, batch_size=None, num_workers=job.workers, prefetch_factor=2 if job.workers else None)
+    prefetch = PREFETCH_FACTOR if job.workers else None
+    loader = wds.WebLoader(made, batch_size=None, num_workers=job.workers, prefetch_factor=prefetch)
     for crops in loader:
         yield moved(crops, job.device)

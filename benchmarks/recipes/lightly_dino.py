@@ -67,10 +67,8 @@ def batches(job: LoaderJob) -> Iterator[Crops]:
         make_views = TwoPhotographs(job.views)
     except ImportError as error:
         raise CanNot(f"lightly is not installed: {error}") from error
-    loader = data_loader(job, Pairs(job.data, make_views))
-    while True:
-        for crops in loader:
-            yield moved(crops, job.device)
+    for crops in data_loader(job, Pairs(job.data, make_views)):
+        yield moved(crops, job.device)
 
 
 def make(job: Job, networks: Networks) -> Callable[[dict[str, Tensor]], Tensor]:

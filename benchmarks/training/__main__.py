@@ -31,7 +31,7 @@ from benchmarks.processes import answer, tell
 from benchmarks.stopwatch import moment, ms_between, settle
 from benchmarks.training import Job, build_run
 from benchmarks.training.phases import marked
-from benchmarks.training.work import flops_a_product, matmul_tflops, peak_tflops, tokens_a_product
+from benchmarks.training.work import matmul_tflops, megapixels_a_photograph, of_run
 from skill_fast.config import Config
 from skill_fast.data.batch import Batch
 from skill_fast.engine.loop import Run
@@ -155,20 +155,19 @@ def measure(job: Job, folder: Path, so_far: Callable[[dict[str, Any]], None] = l
 
 
 def _about(config: Config, run: Run) -> dict[str, Any]:
-    engine, views, index = run.engine, run.method.views(), run.loader.index
-    peak, source = peak_tflops(engine.device, engine.precision)
+    engine = run.engine
     return {
-        "flops_a_product": flops_a_product(config, views),
-        "tokens_a_product": tokens_a_product(config, views),
-        "crops": {group.name: [group.views, group.size] for group in views},
-        "megapixels_a_photograph": float(np.mean(np.asarray(index.height, np.int64) * index.width)) / 1e6,
-        "peak_tflops": peak,
-        "peak_is": source,
-        "matmul_tflops": matmul_tflops(engine.device, engine.precision),
+        **of_run(config, run.method.views(), engine.device, engine.precision),
+        "megapixels_a_photograph": megapixels_a_photograph(run.loader.index),
         "parameters": sum(parameter.numel() for parameter in engine.module.parameters()),
         "kernels": describe(engine.device),
-        "loader": vars(run.loader.config) | {"type_weights": dict(run.loader.config.type_weights)},
+        "loader": loader_settings(run),
     }
+
+
+def loader_settings(run: Run) -> dict[str, Any]:
+    """What the loader runs with, calibrated or given."""
+    return vars(run.loader.config) | {"type_weights": dict(run.loader.config.type_weights)}
 
 
 def main() -> None:

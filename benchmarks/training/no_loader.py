@@ -25,7 +25,7 @@ from benchmarks.gpu_use import memory_fields
 from benchmarks.processes import answer
 from benchmarks.training import STEPS, Setting
 from benchmarks.training.__main__ import gate, phases_ms, timed
-from benchmarks.training.work import flops_a_product, matmul_tflops, peak_tflops, tokens_a_product
+from benchmarks.training.work import of_run
 from skill_fast.config import Config
 from skill_fast.data.batch import Batch
 from skill_fast.engine.loop import Run
@@ -92,26 +92,21 @@ def random_batch(run: Run) -> Batch:
 def measure(job: StepJob) -> dict[str, Any]:
     """products/s, step times, phases, FLOPs, peaks and memory."""
     config, run = build_step(job.setting)
-    engine, views = run.engine, run.method.views()
+    engine = run.engine
     batches = itertools.repeat(random_batch(run))
     gc.collect()
     if job.collected_by_hand:
         gc.disable()
     gate(run, batches)
     steps = timed(run, batches, job.seconds)
-    found = {name: steps[name] for name in ("products_per_s", "steps", "steps_not_applied", "step_ms")}
+    for of_a_loader in ("data_wait_ms", "data_wait_share"):
+        del steps[of_a_loader]
     memory = memory_fields(engine.device)
-    peak, source = peak_tflops(engine.device, engine.precision)
     return {
-        **found,
+        **steps,
         "phases_ms": phases_ms(run, batches),
         **memory,
-        "crops": {group.name: [group.views, group.size] for group in views},
-        "flops_a_product": flops_a_product(config, views),
-        "tokens_a_product": tokens_a_product(config, views),
-        "peak_tflops": peak,
-        "peak_is": source,
-        "matmul_tflops": matmul_tflops(engine.device, engine.precision),
+        **of_run(config, run.method.views(), engine.device, engine.precision),
         "parameters": sum(parameter.numel() for parameter in engine.module.parameters()),
         "kernels": describe(engine.device),
     }

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.stopwatch import clocked
 from skill_fast.config import Config
+from skill_fast.data.index import CatalogueIndex
 from skill_fast.data.views import ViewGroup
 from skill_fast.models.heads import DistillationHead, MultiCrop
 from skill_fast.models.vit import build_backbone, patch_size_of
@@ -93,6 +95,23 @@ def peak_tflops(device: torch.device, precision: str) -> tuple[float | None, str
             f"no data sheet's figure for {name} in {precision}: no MFU, of_matmul is to a product measured here",
         )
     return peak, f"data sheet of {name}, dense {precision}"
+
+
+def of_run(config: Config, views: Sequence[ViewGroup], device: torch.device, precision: str) -> dict[str, Any]:
+    """What a record needs so that a rate of products tells crops, tokens and FLOPs; measures a matrix product."""
+    peak, source = peak_tflops(device, precision)
+    return {
+        "flops_a_product": flops_a_product(config, views),
+        "tokens_a_product": tokens_a_product(config, views),
+        "crops": {group.name: [group.views, group.size] for group in views},
+        "peak_tflops": peak,
+        "peak_is": source,
+        "matmul_tflops": matmul_tflops(device, precision),
+    }
+
+
+def megapixels_a_photograph(index: CatalogueIndex) -> float:
+    return float(np.mean(np.asarray(index.height, np.int64) * index.width)) / 1e6
 
 
 def utilisation(tflops: float, about: Mapping[str, Any]) -> dict[str, float | None]:

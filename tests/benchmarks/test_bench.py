@@ -71,6 +71,15 @@ def test_the_first_rows_are_begun_though_all_before_take_their_whole_share(gpu):
             left_s -= max(row.share * budget_s, row.least_s)
 
 
+def test_within_ten_minutes_the_rows_that_ratios_need_have_their_time_on_a_gpu():
+    """The estimates of ``plan``: seconds of the base, ours and kornia, one behind the other, in what each has."""
+    rows = {row.name: row for row in plan(True)}
+    for name, taken_s in (("step", (60, 20, 60)), ("peers", (57, 70, 40)), ("loader", (20, 57, 40))):
+        part_s = rows[name].share * 570
+        assert sum(taken_s) <= part_s and sum(taken_s[:-1]) <= rows[name].begin * part_s, name
+    assert sum(max(row.share * 570, row.least_s) for row in plan(True)[:5]) <= 600
+
+
 def row(name: str, code: str, **about) -> Row:
     return Row(name, about.pop("share", 1.0), about.pop("least_s", 0.1), ("-c", code, "{out}"))
 
@@ -87,6 +96,12 @@ def test_a_row_over_its_time_is_stopped_and_keeps_what_it_wrote(tmp_path, as_scr
     became = carry_out(rows, tmp_path, tmp_path, 20.0)
     assert became == {"slow": "stopped: its time was over, 1 records", "next": "done, 1 records"}
     assert time.monotonic() - began < 20
+
+
+def test_records_that_only_say_why_are_told_from_figures(tmp_path, as_scripts):
+    lost = WRITES + """open(sys.argv[1], 'a').write('{"what": "a/c", "value": null, "can_not": "no tar"}\\n')"""
+    became = carry_out([row("half", lost), row("next", WRITES)], tmp_path, tmp_path, 60.0)
+    assert became == {"half": "done, 2 records, 1 of them without a figure", "next": "done, 1 records"}
 
 
 def test_half_a_line_is_told_and_the_next_row_runs(tmp_path, as_scripts):

@@ -14,12 +14,16 @@ import pytest
 import torch
 
 from benchmarks import peers, recipes
-from benchmarks.loaders import Crops
+from benchmarks.loaders import BASE as LOADER_BASE
+from benchmarks.loaders import CONTENDERS, Crops
+from benchmarks.loaders.window import LEAST_BATCHES
 from benchmarks.recipes import BASE, RECIPES, Job, networks
 from benchmarks.recipes import __main__ as timing
+from benchmarks.recipes import ours as our_recipe
 from benchmarks.recipes.__main__ import gate, parts
 from benchmarks.recipes.original_dino import LoopLoss, average, clip_each
 from benchmarks.training import Setting
+from skill_fast.data.calibration import calibrated
 from skill_fast.methods import METHODS
 
 TOY = Setting(model="toy", batch=4, precision="fp32", recipes="none")
@@ -114,7 +118,7 @@ def test_every_recipes_first_loss_is_the_papers_and_its_first_step_moves_student
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
 def test_every_recipe_passes_its_gate_on_photographs(name, drawn, tmp_path):
     torch.manual_seed(0)
-    batches, step = parts(job(name, str(drawn)), tmp_path)
+    batches, step, _ = parts(job(name, str(drawn)), tmp_path)
     losses = gate(next(batches), step, job(name, str(drawn)))
     assert len(losses) == 6 and min(losses) < losses[0] - 0.01
     batches.close()
@@ -125,7 +129,7 @@ def test_a_step_that_does_not_learn_is_refused(drawn, tmp_path, monkeypatch):
     """The center moves, the student does not."""
     monkeypatch.setattr(recipes, "LR", 0.0)
     torch.manual_seed(0)
-    batches, step = parts(job(BASE, str(drawn)), tmp_path)
+    batches, step, _ = parts(job(BASE, str(drawn)), tmp_path)
     with pytest.raises(AssertionError, match="does not fall"):
         gate(next(batches), step, job(BASE, str(drawn)))
     batches.close()
@@ -166,6 +170,8 @@ def test_the_command_compares_within_a_round_and_says_what_can_not(drawn, tmp_pa
         assert record["gate_losses"][1] < record["gate_losses"][0] and record["step_ms"]["p50"] > 0
         assert record["kept_equal"] and record["not_equal"] and record["crops"] == {"global": [2, 32], "local": [2, 16]}
         assert 0 < record["data_wait_share"] < 1 and record["commit"]
+        assert record["photographs_per_s"] == 2 * record["value"] and record["of_matmul"] > 0 and record["mfu"] is None
+    assert (ours["loader"]["threads"], ours["loader"]["prefetch"], ours["workers"]) == (1, 2, 1)
 
 
 def test_ratios_are_medians_of_rounds():
@@ -173,10 +179,32 @@ def test_ratios_are_medians_of_rounds():
     todo = peers.jobs(Namespace(rows=[BASE, "ours"], data="d", **small))
     made = peers.records(todo, [[rate(10), rate(20), rate(30)], [rate(15), rate(24), rate(33)]], photographs=9)
     assert (made[1]["value"], made[1]["ratio"], made[1]["ratios"]) == (24, 1.2, [1.1, 1.5])
+    per_s = [made[1][f"{name}_per_s"] for name in ("photographs", "megapixels", "crops", "tokens")]
+    assert per_s == [48, 24, 96, 264]
+    assert (made[1]["tflops"], made[1]["mfu"], made[1]["of_matmul"]) == pytest.approx((0.096, 0.25, 0.5))
+
+
+def test_what_a_short_budget_measures_is_ours_beside_the_base():
+    assert list(RECIPES)[:2] == [BASE, "ours"]
+    assert list(CONTENDERS)[:2] == ["ours", LOADER_BASE]
+
+
+def test_our_loader_has_what_the_others_have_and_the_record_says_it(drawn, tmp_path, monkeypatch):
+    """Also where train.py would calibrate it."""
+    given = []
+    monkeypatch.setattr(our_recipe, "build_run", lambda *arguments: (given.append(arguments[3]), None))
+    for device in ("cpu", "cuda"):
+        our_recipe.built(replace(job("ours"), device=device, workers=7), tmp_path)
+    assert given == [{"threads": 7, "calibrate": "off", "prefetch": 2, "hw_decoder_load": 0.65}] * 2
+    config = TOY.config("d", "o", given[0])
+    settled = calibrated(None, [], config.loader, device="cuda")  # measures nothing
+    assert settled.rates == () and settled.config.settings() == (7, 2, 0.65)
 
 
 def rate(products_per_s: float) -> dict:
-    return {"products_per_s": products_per_s, "steps": 3}
+    about = {"flops_a_product": {"teacher": 1e9, "student": 3e9}, "tokens_a_product": {"student": 9, "teacher": 2}}
+    about |= {"crops": {"global": [2, 32], "local": [2, 16]}, "megapixels_a_photograph": 0.5}
+    return {"products_per_s": products_per_s, "steps": 3, "peak_tflops": 0.384, "matmul_tflops": 0.192, **about}
 
 
 def test_the_clock_starts_when_the_device_is_idle_and_stops_when_it_is_again(tmp_path, monkeypatch):
@@ -190,6 +218,9 @@ def test_the_clock_starts_when_the_device_is_idle_and_stops_when_it_is_again(tmp
         queued.append(1)
         told.append("step")
         return torch.tensor(1.0)
+
+    def endless():
+        yield from repeat(Crops({}))
 
     def synchronize(_device=None):
         queued.clear()
@@ -205,12 +236,13 @@ def test_the_clock_starts_when_the_device_is_idle_and_stops_when_it_is_again(tmp
 
     monkeypatch.setattr(torch.cuda, "synchronize", synchronize)
     replaced = {"moment": mark, "_cpu_s": cpu_s, "gate": lambda *_: (step(None), [2.0, 1.0])[1]}
-    replaced |= {"parts": lambda *_: (repeat(Crops({})), step), "gpu_sampler": lambda _: nullcontext()}
-    replaced |= {"memory_fields": lambda _: {}, "gpu_fields": lambda *_: {}}
+    replaced |= {"parts": lambda *_: (endless(), step, {}), "gpu_sampler": lambda _: nullcontext()}
+    replaced |= {"memory_fields": lambda _: {}, "gpu_fields": lambda *_: {}, "of_run": lambda *_: {}}
+    replaced |= {"megapixels_a_photograph": lambda _: 1.0, "open_index": lambda _: None}
     for name, stub in replaced.items():
         monkeypatch.setattr(timing, name, stub)
     found = timing.measure(replace(job("lightly"), device="cuda"), tmp_path)
-    assert found["steps"] == timing.LEAST_STEPS
+    assert found["steps"] == LEAST_BATCHES
     warm_up = told.index("moment of an idle device")
     assert told[:warm_up] == ["step"] * (1 + timing.WARM_UP) + ["idle"]
-    assert told[warm_up + 1 :] == ["clock", *["step", "moment"] * timing.LEAST_STEPS, "idle", "clock"]
+    assert told[warm_up + 1 :] == ["clock", *["step", "moment"] * LEAST_BATCHES, "idle", "clock"]

@@ -79,8 +79,8 @@ def test_a_ratio_is_within_a_round_and_to_the_models_own_base():
     assert base["ratio"] == 1 and packed["ratios"] == [1.2, 1.2]
     assert packed["ratio_to"] == base["what"] == "step/base"
     assert backend["value"] is None and backend["can_not"] == "no Triton"
-    assert packed["value"] == 60 and packed["mfu"] == pytest.approx(60 * 7e9 / 7e12) == packed["of_matmul"] / 2
-    assert packed["phase_shares"] == {"backward": 0.75, "rest": 0.25} and packed["tokens_per_s"] == 60 * 1084
+    assert packed["value"] == 90 and packed["mfu"] == pytest.approx(90 * 7e9 / 7e12) == packed["of_matmul"] / 2
+    assert packed["phase_shares"] == {"backward": 0.75, "rest": 0.25} and packed["tokens_per_s"] == 90 * 1084
 
 
 def test_the_command_writes_its_row(tmp_path):

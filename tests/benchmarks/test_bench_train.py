@@ -178,6 +178,30 @@ def test_the_loaders_levers_are_train_pys_own_and_two_settings_of_threads_run_on
     assert len(train.jobs(Namespace(device="cpu", sweep=None, loader={"threads": 2}, **usual))) == 1
 
 
+def test_a_row_of_a_sweep_has_the_loader_that_the_base_came_to_but_for_its_own_lever(monkeypatch):
+    """Nothing is calibrated anew: threads 4 has the base's prefetch and share of the hardware decoder."""
+    came_to = {"threads": 12, "prefetch": 3, "hw_decoder_load": 0.8, "calibrate": "auto", "recipes": "by_type"}
+    asked: list[Job] = []
+
+    def measured(job: Job, _so_far: object) -> dict:
+        asked.append(job)
+        return {"can_not": "made up"} if len(asked) > 1 else found
+
+    about = {"flops_a_product": {"all": 1e9}, "tokens_a_product": {"all": 10}, "crops": {"global": [2, 32]}}
+    about |= {"megapixels_a_photograph": 1.0, "peak_tflops": None, "matmul_tflops": 1.0, "loader": came_to}
+    found = {"rows": {"total": {"products_per_s": 9.0}}, **about}
+    monkeypatch.setattr(train, "measure", measured)
+    monkeypatch.setattr(train, "_tell", lambda _made: None)
+    monkeypatch.setattr(train, "open_index", lambda _data: Namespace(images=3))
+    given = {"device": "cuda", "sweep": [], "data": "d", "seconds": 1, "loader": {}, "out": None, "repeats": 1}
+    train.run(Namespace(**given, budget_s=60, model=None, batch=None, precision=None))
+    assert asked[0].loader == {}
+    usual = {"threads": 12, "prefetch": 3, "hw_decoder_load": 0.8, "calibrate": "off"}
+    todo = train.jobs(Namespace(**given, model=None, batch=None, precision=None))
+    assert [job.loader for job in asked[1:]] == [usual | job.loader for job in todo[1:]] and len(asked) > 20
+    assert usual | {"threads": 4} in [job.loader for job in asked]
+
+
 def test_a_loader_settings_ratio_is_to_the_usual_ones_of_the_same_round():
     about = {"flops_a_product": {"all": 1e9}, "tokens_a_product": {"all": 10}, "crops": {"global": [2, 32]}}
     about |= {"megapixels_a_photograph": 1.0, "peak_tflops": None, "matmul_tflops": 1.0, "loader": {"threads": 2}}

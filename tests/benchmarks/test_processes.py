@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
+import json
 import time
 from pathlib import Path
 
 import pytest
 
-from benchmarks.processes import CanNot, answer, in_a_process, rounds
-from shards.errors import BadUsage
+from benchmarks.processes import CanNot, answer, demand_a_figure, in_a_process, rounds
+from shards.errors import BadUsage, Failure
 
 ROOT = Path(__file__).parents[2]
 
@@ -96,3 +98,28 @@ def test_rounds_hand_on_what_is_told_before_a_measurement_has_ended():
     rounds("ab", measure, repeats=1, budget_s=60, after=lambda all_: seen.append([r[:] for r in all_]), telling=True)
     first, whole = [{"rows": 1}], [{"rows": 2}]
     assert seen == [[first, []], [whole, []], [whole, first], [whole, whole]]
+
+
+def test_rows_of_which_none_could_run_are_an_error_and_those_that_were_not_begun_none():
+    late, lost, good = {"can_not": "not begun within the budget of 1 s"}, {"can_not": "no tar"}, {"value": 1}
+    for found in ([[good], [lost]], [[good, lost], [lost]], [[late], [late]], [[], [late]], []):
+        demand_a_figure(found)
+    for found in ([[lost], [late]], [[lost], []], [[lost, lost]]):
+        with pytest.raises(Failure, match="none of . could run: no tar"):
+            demand_a_figure(found)
+
+
+@pytest.mark.parametrize("name", ["train", "peers", "loader", "step"])
+def test_a_benchmark_without_a_figure_keeps_its_records_and_ends_with_an_error(name, drawn, tmp_path, monkeypatch):
+    module, out = importlib.import_module(f"benchmarks.{name}"), tmp_path / "records.jsonl"
+    monkeypatch.setattr(module, "measure", lambda *_: {"can_not": "no tar"})
+    data = [] if name == "step" else ["--data", str(drawn)]
+    assert module.main([*data, "--out", str(out), "--repeats", "1"]) == 1
+    told = [json.loads(line) for line in out.read_text().splitlines()]
+    assert told and all(record["can_not"] == "no tar" for record in told)
+
+
+def test_a_device_that_nothing_runs_on_is_refused(drawn, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        importlib.import_module("benchmarks.loader").main(["--data", str(drawn), "--device", "foo"])
+    assert "invalid choice: 'foo'" in capsys.readouterr().err
