@@ -73,7 +73,7 @@ def plan(gpu: bool) -> list[Row]:
             Row("step", 0.25, 120, ("benchmarks.step", *alone, *once, "3")),
             Row("peers", 0.32, 130, ("benchmarks.peers", *whole, *once, "6"), begin=0.75),
             Row("loader", 0.22, 95, ("benchmarks.loader", *whole, *once, "4", "--sweep")),
-            Row("arrangements", 0.1, 30, ("benchmarks.arrangements", "--data", DATA, "--out", OUT, "--turns", "3")),
+            Row("arrangements", 0.1, 30, ("benchmarks.arrangements", *whole, "--turns", "3")),
             Row("sweep", 0.4, 90, ("benchmarks.train", *whole, *once, "4", "--sweep")),
             Row("shards", 0.2, 60, shards),
         ]

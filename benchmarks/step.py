@@ -12,7 +12,6 @@ model, within a round. Records are written as they come; no row begins after ``-
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
 import sys
 from collections.abc import Sequence
@@ -148,8 +147,7 @@ def run(options: argparse.Namespace) -> None:
     todo, about = jobs(options), provenance() | {"threads": torch.get_num_threads()}
 
     def keep(found: list[list[Record]]) -> None:
-        load = {"host_load": os.getloadavg()[0]}
-        write(options.out, (record | load | about for record in records(todo, found)))
+        write(options.out, (record | about for record in records(todo, found)))
 
     found = rounds(
         todo,
