@@ -34,8 +34,8 @@ from skill_fast.telemetry.provenance import provenance
 KEPT_EQUAL = (
     "photographs; timm's backbone and the head, with the same first weights; crop sizes and areas, flip, jitter, grey, "
     "blur (sigma), normalisation; batch; precision (in bf16 autocast over fp32 weights in the peers, bf16 weights with "
-    "fp32 masters in ours); temperatures, momentum, AdamW, clipping at 3; workers or threads, of which ours has as many "
-    "as the DALI rows, with the same depth of 2 and DALI's usual share of the hardware decoder"
+    "fp32 masters in ours); temperatures, momentum, AdamW, clipping at 3; workers or threads, of which ours has as "
+    "many as the DALI rows, with the same depth of 2 and DALI's usual share of the hardware decoder"
 )
 NOT_EQUAL = {
     "original DINO recipe": "clips each tensor by its own norm; no loss scaling",
@@ -43,8 +43,8 @@ NOT_EQUAL = {
     "DALI readers.webdataset, eager step": "the reader takes each product's first two photographs",
     "DALI readers.webdataset, compiled step": "the reader takes each product's first two photographs",
     "kornia on batches, eager step": "crops are cut from 512 x 512 squares",
-    "ours": "crc32 of every photograph, checks for steps that are not finite; 2 batches more wait ready; train.py would "
-    "calibrate threads, prefetch and hardware decoder on a GPU, here they are pinned",
+    "ours": "crc32 of every photograph, checks for steps that are not finite; 2 batches more wait ready; train.py "
+    "would calibrate threads, prefetch and hardware decoder on a GPU, here they are pinned",
 }
 TIMEOUT_S = 300
 

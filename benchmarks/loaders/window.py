@@ -1,8 +1,8 @@
 """How many batches of a loader are timed: one with worker processes hands them over in bursts.
 
-A worker of a DataLoader makes a whole batch, and all of them begin together: 16 workers deliver 16 batches at once, then
-none for as long as one takes. A window that ends within a burst says up to three times the rate that is sustained, one
-between two bursts a third of it. And up to ``workers * PREFETCH_FACTOR`` batches lie ready when the timing begins.
+A worker of a DataLoader makes a whole batch, and all of them begin together: 16 workers deliver 16 batches at once,
+then none for as long as one takes. A window that ends within a burst says up to three times the rate that is sustained,
+one between two bursts a third of it. And up to ``workers * PREFETCH_FACTOR`` batches lie ready when the timing begins.
 """
 
 from __future__ import annotations

@@ -63,7 +63,7 @@ def gate(crops: Crops, step: Step, job: Job) -> list[float]:
 
 
 def measure(job: Job, folder: Path) -> dict[str, Any]:
-    """products/s of whole steps over the loader's whole bursts and at least ``job.seconds``; step and wait times in ms."""
+    """products/s of whole steps over whole bursts and at least ``job.seconds``; step and wait times in ms."""
     torch.manual_seed(0)
     batches, step, about = parts(job, folder)
     window = Window.of(job.recipe.loader, job.workers)

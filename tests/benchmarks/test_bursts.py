@@ -33,7 +33,7 @@ class Clock:
 
 
 def delivered(clock: Clock, task_s: float = TASK_S):
-    """A DataLoader: each worker makes whole batches, one behind the other, and has at most ``PREFETCH_FACTOR`` ready."""
+    """A DataLoader: each worker makes whole batches, one behind the other, at most ``PREFETCH_FACTOR`` ahead."""
     ready_s, taken_s, ahead = [], [], WORKERS * photographs.PREFETCH_FACTOR
     while True:
         place = len(taken_s)

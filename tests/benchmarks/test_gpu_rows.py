@@ -1,4 +1,4 @@
-"""What only a GPU's rows reach, on a machine without one: dtypes, devices, threads, waits; every kind of step is built."""
+"""What only a GPU's rows reach, on a machine without one: dtypes, devices, threads, waits; each kind of step built."""
 
 from __future__ import annotations
 
@@ -157,7 +157,9 @@ def test_dalis_own_reader_decodes_on_the_gpu_and_delivers_half_precision(device,
 
 def test_a_sweeps_threads_are_the_workers_of_its_process(monkeypatch):
     asked = []
-    monkeypatch.setattr(loader, "in_a_process", lambda _m, given, _s: asked.append(json.loads(given[0])) or {"can_not": ""})
+    monkeypatch.setattr(
+        loader, "in_a_process", lambda _m, given, _s: asked.append(json.loads(given[0])) or {"can_not": ""}
+    )
     job = Job("ours", "d", 2, 16, "cuda")
     for settings in ({"threads": 4}, {"prefetch": 3}):
         loader.measure(replace(job, settings=settings), 1.0)
