@@ -99,10 +99,9 @@ def settled(job: Job, of_base: Sequence[Record]) -> Job:
     Left to train.py on a GPU each row would be calibrated anew, and `threads 4` would be another prefetch and share of
     the hardware decoder too.
     """
-    known = [repeat["loader"] for repeat in of_base if "loader" in repeat]
-    if not known:
-        return job
-    return replace(job, loader={name: known[0][name] for name in SETTLED} | job.loader | {"calibrate": "off"})
+    for known in [repeat["loader"] for repeat in of_base if "loader" in repeat]:
+        return replace(job, loader={name: known[name] for name in SETTLED} | job.loader | {"calibrate": "off"})
+    return job
 
 
 def title(job: Job, base: Job) -> str:
