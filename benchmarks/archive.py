@@ -82,8 +82,7 @@ class Record:
     @property
     def folder(self) -> str:
         """The data set's folder; where it lay on some machine says nothing: x/luma/manifest.csv, x/luma -> luma."""
-        given = self.fields.get("data") or ""
-        return next((part for part in reversed(given.split("/")) if part not in ("", "manifest.csv")), "")
+        return folder_name(self.fields.get("data") or "")
 
     @property
     def data(self) -> str:
@@ -109,6 +108,11 @@ class Record:
     def run(self) -> tuple[str, str, str, str]:
         """What ratios may be taken within: one file, one start, one machine, one tree."""
         return self.file, self.date, self.machine, self.commit
+
+
+def folder_name(data: str) -> str:
+    """What a record calls a data set: x/luma/manifest.csv, x/luma/ -> luma."""
+    return next((part for part in reversed(data.split("/")) if part not in ("", "manifest.csv")), "")
 
 
 def write(path: Path, records: Iterable[Mapping[str, Any]]) -> None:

@@ -29,7 +29,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.archive import write
+from benchmarks.archive import folder_name, write
 from benchmarks.feeds import VIEWS, Source
 from benchmarks.options import above_0, count
 from benchmarks.pairing import ratio_to, told
@@ -214,7 +214,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> None:
     if min(options.batches, options.turns) < 2:
         raise BadUsage("a turn needs two batches, a median two turns", change="--batches 2 --turns 2 or more")
-    shared = {"data": Path(options.data).name, "device": options.device, **provenance()}
+    shared = {"data": folder_name(options.data), "device": options.device, **provenance()}
     made: list[dict[str, Any]] = []
     for made in measure(options):
         if options.out:

@@ -28,7 +28,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmarks.archive import write
+from benchmarks.archive import folder_name, write
 from benchmarks.loaders import VIEWS
 from benchmarks.options import count
 from shards.errors import BadUsage, exit_with
@@ -172,7 +172,7 @@ def _run(options: argparse.Namespace) -> None:
             allowed="two blocks of steps or more: quantiles are over blocks",
             change=f"--steps {2 * options.block}",
         )
-    shared = {"data": Path(options.data).name, "device": options.device, **provenance()}
+    shared = {"data": folder_name(options.data), "device": options.device, **provenance()}
     records: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as scratch:
         for records in measure(options, Path(scratch)):

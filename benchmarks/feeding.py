@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.archive import SLOWDOWN, write
+from benchmarks.archive import SLOWDOWN, folder_name, write
 from benchmarks.feeds import AHEAD, WAYS, Source
 from benchmarks.options import above_0, count
 from shards.errors import exit_with
@@ -99,7 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def run() -> None:
         from skill_fast.telemetry.provenance import provenance
 
-        about = {"data": options.data, **provenance()}
+        about = {"data": folder_name(options.data), **provenance()}
         made: list[dict[str, Any]] = []
         for record in measure(options):
             made.append(record | about)

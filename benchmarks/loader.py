@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.archive import write
+from benchmarks.archive import folder_name, write
 from benchmarks.loaders import BASE, CONTENDERS, VIEWS, Job
 from benchmarks.options import above_0, count, seconds
 from benchmarks.pairing import by_round, ratio_to, told
@@ -76,7 +76,7 @@ def records(todo: Sequence[Job], found: Sequence[list[Record]], options: argpars
         "shapes": {"batch": options.batch, "crops": {g.name: [g.views, g.size] for g in VIEWS}},
         "workers": options.workers,
         "device": options.device,
-        "data": Path(options.data).name,
+        "data": folder_name(options.data),
         "photographs": index.images,
         "kept_equal": KEPT_EQUAL,
     }

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.archive import write
+from benchmarks.archive import folder_name, write
 from benchmarks.options import above_0, count, seconds
 from benchmarks.pairing import by_round, ratio_to, told
 from benchmarks.processes import Record, demand_a_figure, in_a_process, rounds
@@ -88,7 +88,7 @@ def _record(job: Job, repeats: Sequence[Record], base: Sequence[Record], photogr
         "crops": {group.name: [group.views, group.size] for group in job.loader_job().views},
         "workers": job.workers,
         "device": job.device,
-        "data": Path(job.data).name,
+        "data": folder_name(job.data),
         "photographs": photographs,
     }
 

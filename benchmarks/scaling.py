@@ -25,7 +25,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.archive import write
+from benchmarks.archive import folder_name, write
 from benchmarks.options import above_0, count
 from benchmarks.pairing import by_round, ratio_to
 from benchmarks.processes import Record, end, failures, rounds
@@ -142,7 +142,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> None:
     options.data = options.data or demo_shards(DemoConfig())
-    about = {"data": Path(options.data).name, **provenance()}
+    about = {"data": folder_name(options.data), **provenance()}
     todo = [Job(stage, ranks) for stage, ranks in product(options.stages, options.ranks)]
 
     def keep(found: list[list[Record]]) -> None:

@@ -29,7 +29,7 @@ from typing import Any
 
 from PIL import Image
 
-from benchmarks.archive import write
+from benchmarks.archive import folder_name, write
 from benchmarks.catalogues import build_and_open, drawn_photographs, manifest_of, photographs_of
 from benchmarks.options import above_0, count, count_or_none
 from shards.build import build
@@ -180,7 +180,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _measure(options: argparse.Namespace) -> None:
     records: list[Record] = []
-    shared, began = {"data": options.data or "drawn", **provenance()}, time.perf_counter()
+    shared, began = (
+        {"data": folder_name(options.data) if options.data else "drawn", **provenance()},
+        time.perf_counter(),
+    )
 
     def late() -> bool:
         return time.perf_counter() - began > options.budget_s

@@ -24,7 +24,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.archive import write
+from benchmarks.archive import folder_name, write
 from benchmarks.options import above_0, count, seconds
 from benchmarks.pairing import by_round, ratio_to, told
 from benchmarks.processes import Record, demand_a_figure, in_a_process, rounds
@@ -99,9 +99,10 @@ def settled(job: Job, of_base: Sequence[Record]) -> Job:
     Left to train.py on a GPU each row would be calibrated anew, and `threads 4` would be another prefetch and share of
     the hardware decoder too.
     """
-    for known in [repeat["loader"] for repeat in of_base if "loader" in repeat]:
-        return replace(job, loader={name: known[name] for name in SETTLED} | job.loader | {"calibrate": "off"})
-    return job
+    known = next((repeat["loader"] for repeat in of_base if "loader" in repeat), None)
+    if known is None:
+        return job
+    return replace(job, loader={name: known[name] for name in SETTLED} | job.loader | {"calibrate": "off"})
 
 
 def title(job: Job, base: Job) -> str:
@@ -123,7 +124,7 @@ def records(todo: Sequence[Job], found: Sequence[Sequence[Record]], photographs:
         if not repeats:
             continue
         name = title(job, todo[0])
-        shared = {"settings": asdict(job.setting), "data": Path(job.data).name, "photographs": photographs}
+        shared = {"settings": asdict(job.setting), "data": folder_name(job.data), "photographs": photographs}
         good = [repeat for repeat in repeats if "can_not" not in repeat]
         if not good:
             row = {"value": None, "unit": "products/s", "can_not": repeats[-1]["can_not"]}
@@ -211,7 +212,6 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def run(options: argparse.Namespace) -> None:
     todo, shared, photographs = jobs(options), provenance(), open_index(options.data).images
-
     of_base: list[Record] = []
 
     def keep(found: list[list[Record]]) -> None:

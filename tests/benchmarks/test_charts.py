@@ -134,7 +134,9 @@ def test_legends_lie_beside_what_is_drawn(chart, which, request):
     with matplotlib.rc_context(STYLE):
         figure = chart.draw(request.getfixturevalue(which))
         if figure is None:
-            pytest.skip("no record of it in the repository")
+            # As long as no record is of a GPU; every other picture has records.
+            assert (chart.name, which) == ("gpu", "repository")
+            return
         FigureCanvasAgg(figure).draw()
         legends = [*figure.legends, *(axes.get_legend() for axes in figure.axes if axes.get_legend())]
         for legend in legends:

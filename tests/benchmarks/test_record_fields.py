@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.archive import FOLDER, folder_name, read
 from benchmarks.method_runs import SCORES
 from benchmarks.tables import KINDS
 from skill_fast.config import parse, save
@@ -75,3 +76,10 @@ def test_a_record_says_with_what_it_was_measured(kind, drawn, tmp_path, monkeypa
     assert module.main([*asked, "--out", str(out)]) in (0, 1)
     found = [json.loads(line) for line in out.read_text().splitlines()]
     assert found and all(record.keys() >= {"what", "value"} | ALWAYS for record in found)
+    assert str(drawn) not in out.read_text(), "where data lay is nobody's business"
+
+
+def test_a_data_set_is_called_by_its_folder_and_records_hold_no_paths():
+    assert [folder_name(data) for data in ("/x/luma/manifest.csv", "x/luma/", "luma", "")] == ["luma"] * 3 + [""]
+    names = {record.fields["data"] for record in read(FOLDER) if "data" in record.fields}
+    assert names and not [name for name in names if "/" in name]

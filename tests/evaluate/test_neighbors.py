@@ -12,8 +12,6 @@ from skill_fast.evaluate.knn import knn_score, knn_scores
 from skill_fast.evaluate.neighbors import nearest, recall
 from skill_fast.evaluate.retrieval import same_product
 
-faiss = neighbors.load_faiss()
-
 
 def designs(count, each, dims=16, noise=0.3, seed=0):
     rng = np.random.default_rng(seed)
@@ -35,7 +33,6 @@ def test_exact_lists_are_the_loop(monkeypatch):
     assert found.how == "" and nearest(queries, gallery, 99).places.shape == (7, 19)
 
 
-@pytest.mark.skipif(faiss is None, reason="faiss is not installed")
 def test_the_inverted_file_says_the_recall_that_it_has(monkeypatch):
     vectors, _ = designs(100, 20)
     truth = nearest(vectors, vectors, 21)
@@ -58,7 +55,6 @@ def test_the_inverted_file_says_the_recall_that_it_has(monkeypatch):
     np.testing.assert_allclose(found.similarity[5, :10], unit[found.places[5, :10]] @ unit[5], atol=2e-6)
 
 
-@pytest.mark.skipif(faiss is None, reason="faiss is not installed")
 def test_a_collapsed_embedding_is_not_compared_with_all(monkeypatch):
     monkeypatch.setattr(neighbors, "EXACT_PAIRS", 0)
     monkeypatch.setattr(neighbors, "MOST_VISITED", 50)
